@@ -1,0 +1,48 @@
+# Everything a developer or an operator trying it out needs. `make demo` and `make test` are the two to know.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: demo run test check static bench format clean help
+
+help:
+	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
+	@echo "make test    install, run every test"
+	@echo "make run     start the relay with your settings (relay.yaml or RELAY_... in the environment)"
+	@echo "make check   format, lint, types, import contracts, tests"
+	@echo "make bench   measure the relay beside the stock aiortc way"
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/relay demo
+
+run: $(STAMP)
+	$(BIN)/relay serve
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+check: static test
+
+static: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.forwarding
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
