@@ -1,0 +1,1 @@
+"""Everything that decides: values in, values out. No await, clock, randomness, log, socket or third-party I/O."""

@@ -1,0 +1,200 @@
+"""What a session is started from, the facts it sends up and the commands it takes: plain values, all serialisable.
+
+A session holds no reference to the rest of the program; a media worker in another process can run it unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from relay.core.policy import EffectivePolicy
+from relay.errors import EndReason
+
+
+class Dialect(StrEnum):
+    """Which of the two protocols is spoken: GA (nested session objects) or the preview (flat ones)."""
+
+    GA = "ga"
+    PREVIEW = "preview"
+
+
+class LegName(StrEnum):
+    """One peer connection seen from the relay: to the browser, or to the service."""
+
+    DOWNSTREAM = "downstream"
+    UPSTREAM = "upstream"
+
+
+class Stage(StrEnum):
+    """The steps of setting up a leg; each is timed and has its own deadline."""
+
+    MINT = "mint"
+    CALL = "call"
+    ICE = "ice"
+    DTLS = "dtls"
+    CHANNEL = "channel"
+    POLICY = "policy"
+    FIRST_AUDIO = "first_audio"
+
+
+class Phase(StrEnum):
+    """Where a session is in its life."""
+
+    NEW = "new"
+    NEGOTIATING = "negotiating"
+    CONNECTING = "connecting"
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """Deadlines in seconds and bounds of one session."""
+
+    ice_seconds: float = 15.0
+    dtls_seconds: float = 10.0
+    channel_seconds: float = 10.0
+    policy_seconds: float = 10.0
+    consent_seconds: float = 30.0
+    events_per_second: int = 100
+    outbox_bytes: int = 1_048_576
+    packets_per_second: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStart:
+    """Everything a session needs to begin.
+
+    `offer` is the browser's SDP; `dialect` is spoken by the browser, `service_dialect` by the service; `model` is the
+    name the client asked for and is shown in echoes in place of the deployment's, `transcription_name` likewise.
+    """
+
+    session_id: str
+    offer: str
+    dialect: Dialect
+    service_dialect: Dialect
+    webrtc_filter: bool
+    model: str
+    policy: EffectivePolicy
+    transcription_name: str = "default"
+    limits: SessionLimits = field(default_factory=SessionLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class LegCounters:
+    """RTP and channel figures of one leg since its start; `dropped` and `events` are keyed by closed vocabularies.
+
+    `jitter_seconds`, `rtt_seconds` and `remote_loss` (0 to 1) are the latest known, None before the first report.
+    """
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+    packets_lost: int = 0
+    jitter_seconds: float | None = None
+    rtt_seconds: float | None = None
+    remote_loss: float | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCounters:
+    """What a session counted: both legs, and judged events as `{(leg the event came from, type, verdict): n}`."""
+
+    downstream: LegCounters = field(default_factory=LegCounters)
+    upstream: LegCounters = field(default_factory=LegCounters)
+    events: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+
+# --- facts: what a session tells ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """Both descriptions are ready: `answer` for the browser, `service_offer` for the service."""
+
+    answer: str
+    service_offer: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferRefused:
+    """The browser's offer cannot be served; `message` is public."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAnswerRefused:
+    """The service's answer cannot be used (no Opus, unreadable); `message` is for the log."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A stage of one leg was reached after `seconds`."""
+
+    leg: LegName
+    stage: Stage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """The session entered `phase`."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision about an event that was not a plain forward; content is never in it."""
+
+    leg: LegName
+    event_type: str
+    verdict: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The session is over, both legs are closed. `detail` is for the log and holds no content."""
+
+    reason: EndReason
+    detail: str
+    counters: SessionCounters
+
+
+Fact = Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChanged | Decided | Ended
+
+
+# --- commands: what a session is told ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAnswered:
+    """The service accepted the call with this SDP answer."""
+
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """End now, for this reason; the first reason wins."""
+
+    reason: EndReason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeEnding:
+    """Tell the client that the session will end in `seconds_left`."""
+
+    reason: EndReason
+    seconds_left: int
+
+
+Command = ServiceAnswered | EndSession | NoticeEnding

@@ -1,0 +1,24 @@
+"""Rates, with time as an argument."""
+
+from __future__ import annotations
+
+
+class TokenBucket:
+    """Allows `rate` takes a second on average and bursts of `burst`; `now` is in seconds of any monotonic clock."""
+
+    __slots__ = ("_burst", "_rate", "_tokens", "_updated")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._updated = now
+
+    def take(self, now: float) -> bool:
+        """Take one token; False if there is none."""
+        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+        self._updated = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

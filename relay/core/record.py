@@ -1,0 +1,34 @@
+"""What remains of a session when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from relay.core.lifecycle import SessionCounters
+
+if TYPE_CHECKING:
+    from relay.core.lifecycle import Dialect
+    from relay.errors import EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One finished session; nothing in it is content.
+
+    `door` is the path family it came in by; `stages` holds seconds from the session's start by `leg.stage`;
+    `request_ids` are the service's own, for a support case; `policy` and `revision` (the first 12 digits of its hash)
+    tell which instructions were in force.
+    """
+
+    session_id: str
+    door: str
+    dialect: Dialect
+    reason: EndReason
+    detail: str
+    duration_seconds: float
+    policy: str
+    revision: str
+    stages: dict[str, float] = field(default_factory=dict)
+    counters: SessionCounters = field(default_factory=SessionCounters)
+    request_ids: tuple[str, ...] = ()

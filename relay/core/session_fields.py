@@ -1,0 +1,391 @@
+"""The one table of session fields: who decides each of them, and what a client sees of it.
+
+Mint bodies, multipart sessions and `session.update` are all judged by it, and every echo is redacted by it. A field
+that is not in it goes nowhere, in neither direction (protocol: the session object, GA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from relay.core.events import EventError
+from relay.core.field_checks import (
+    Check,
+    Unfit,
+    boolean,
+    choice,
+    free_object,
+    nullable,
+    number,
+    record,
+    tagged,
+    text,
+    whole,
+    wrong_type,
+)
+from relay.core.verdicts import Rule
+from relay.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from relay.core.policy import EffectivePolicy
+
+DEFAULT_TRANSCRIPTION_NAME = "default"
+"""Shown as the transcription model to a client that named none."""
+
+_LONGEST_TEXT = 262_144
+_MOST_TOOLS = 128
+_MS = 60_000
+
+
+class Treatment(StrEnum):
+    """What becomes of a client's wish for a field."""
+
+    FIXED = "fixed"
+    POLICY = "policy"
+    CLIENT = "client"
+    BEFORE_AUDIO = "before_audio"
+    DEPLOYMENT = "deployment"
+    STRIP = "strip"
+
+
+# --- what a client may ask for ---------------------------------------------------------------------------------------
+
+
+def output_modalities(value: Any, path: str) -> list[str]:
+    """GA takes one of two; a client that asks for both as in the preview means audio."""
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise wrong_type(path)
+    if not value or not set(value) <= {"text", "audio"}:
+        raise Unfit
+    return ["audio"] if "audio" in value else ["text"]
+
+
+def max_output_tokens(value: Any, path: str) -> int | str:
+    """1 to 4096, or `inf`."""
+    check = choice("inf") if isinstance(value, str) else whole(1, 4096)
+    result: int | str = check(value, path)
+    return result
+
+
+def _voice(value: Any, path: str) -> str:
+    if isinstance(value, dict):  # a custom voice of the administrator's account
+        raise Unfit
+    name: str = text(64, r"[A-Za-z0-9_-]+")(value, path)
+    return name
+
+
+def _include(value: Any, path: str) -> list[str]:
+    if not isinstance(value, list):
+        raise wrong_type(path)
+    kept = [entry for entry in value if entry == "item.input_audio_transcription.logprobs"]
+    if value and not kept:
+        raise Unfit
+    return kept[:1]
+
+
+def _languages(value: Any, path: str) -> list[str]:
+    if not isinstance(value, list):
+        raise wrong_type(path)
+    return [_language(entry, f"{path}[{index}]") for index, entry in enumerate(value[:16])]
+
+
+def _tools(value: Any, path: str) -> list[dict[str, Any]]:
+    """Functions only: MCP servers and connectors would have the service call where a client says."""
+    if not isinstance(value, list):
+        raise wrong_type(path)
+    kept = []
+    for index, entry in enumerate(value[:_MOST_TOOLS]):
+        try:
+            kept.append(_tool(entry, f"{path}[{index}]"))
+        except Unfit:
+            continue
+    if value and not kept:
+        raise Unfit
+    return kept
+
+
+def _tool_choice(value: Any, path: str) -> Any:
+    return _tool_choice_mode(value, path) if isinstance(value, str) else _tool_choice_function(value, path)
+
+
+_language = text(16, r"[A-Za-z][A-Za-z-]*")
+_function_name = text(64, r"[A-Za-z0-9_-]+")
+_tool = tagged(
+    "type",
+    {
+        "function": record(
+            {
+                "type": choice("function"),
+                "name": _function_name,
+                "description": text(_LONGEST_TEXT),
+                "parameters": free_object,
+            },
+            required=("type", "name"),
+        )
+    },
+)
+_tool_choice_mode = choice("none", "auto", "required")
+_tool_choice_function = tagged(
+    "type",
+    {"function": record({"type": choice("function"), "name": _function_name}, required=("type", "name"))},
+)
+_transcription = record({"model": text(256), "language": _language, "languages": _languages})
+_noise_reduction = record({"type": choice("near_field", "far_field"), "strength": number(0, 1)}, required=("type",))
+_turn_detection = tagged(
+    "type",
+    {
+        "server_vad": record(
+            {
+                "type": choice("server_vad"),
+                "threshold": number(0, 1),
+                "prefix_padding_ms": whole(0, _MS),
+                "silence_duration_ms": whole(0, _MS),
+                "idle_timeout_ms": nullable(whole(5_000, 30_000)),
+                "create_response": boolean,
+                "interrupt_response": boolean,
+            }
+        ),
+        "semantic_vad": record(
+            {
+                "type": choice("semantic_vad"),
+                "eagerness": choice("low", "medium", "high", "auto"),
+                "create_response": boolean,
+                "interrupt_response": boolean,
+            }
+        ),
+    },
+)
+
+# --- what a client sees ----------------------------------------------------------------------------------------------
+
+Echo = Callable[[Any], Any]
+"""Takes the service's value; returns what a client may see of it. Raises Unfit when that is nothing."""
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        raise Unfit
+    return value
+
+
+def _strings(value: Any) -> Any:
+    if isinstance(value, list):
+        return [entry for entry in value if isinstance(entry, str)]
+    return _scalar(value)
+
+
+def _pick(*names: str) -> Echo:
+    def echo(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: value[name] for name in names if name in value and not isinstance(value[name], dict | list)}
+        return _scalar(value)
+
+    return echo
+
+
+def _transcription_echo(value: Any) -> Any:
+    shown = _pick("model", "language", "delay")(value)
+    if isinstance(value, dict) and isinstance(value.get("languages"), list):
+        shown["languages"] = _strings(value["languages"])
+    return shown
+
+
+def _tools_echo(value: Any) -> Any:
+    if not isinstance(value, list):
+        raise Unfit
+    functions = [entry for entry in value if isinstance(entry, dict) and entry.get("type") == "function"]
+    names = ("type", "name", "description", "parameters")
+    return [{name: tool[name] for name in names if name in tool} for tool in functions]
+
+
+_format_echo = _pick("type", "rate")
+_turn_detection_echo = _pick(
+    "type",
+    "threshold",
+    "prefix_padding_ms",
+    "silence_duration_ms",
+    "idle_timeout_ms",
+    "eagerness",
+    "create_response",
+    "interrupt_response",
+)
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SessionField:
+    """One field: who decides, how a wish is checked, what is shown (None: hidden)."""
+
+    treatment: Treatment
+    check: Check | None = None
+    echo: Echo | None = None
+
+
+_UNKNOWN_FIELD = SessionField(Treatment.STRIP)
+
+SESSION_FIELDS: dict[str, SessionField] = {
+    "type": SessionField(Treatment.FIXED, echo=_scalar),
+    "object": SessionField(Treatment.STRIP, echo=_scalar),
+    "id": SessionField(Treatment.STRIP, echo=_scalar),
+    "model": SessionField(Treatment.STRIP, echo=_scalar),
+    "expires_at": SessionField(Treatment.STRIP, echo=_scalar),
+    "client_secret": SessionField(Treatment.STRIP),
+    "instructions": SessionField(Treatment.POLICY, nullable(text(_LONGEST_TEXT))),
+    "prompt": SessionField(Treatment.STRIP),
+    "output_modalities": SessionField(Treatment.CLIENT, output_modalities, _strings),
+    "max_output_tokens": SessionField(Treatment.CLIENT, max_output_tokens, _scalar),
+    "include": SessionField(Treatment.CLIENT, _include, _strings),
+    "tools": SessionField(Treatment.CLIENT, _tools, _tools_echo),
+    "tool_choice": SessionField(Treatment.CLIENT, _tool_choice),
+    "parallel_tool_calls": SessionField(Treatment.CLIENT, boolean, _scalar),
+    "tracing": SessionField(Treatment.STRIP),
+    "truncation": SessionField(Treatment.STRIP),
+    "reasoning": SessionField(Treatment.STRIP),
+    "audio.input.format": SessionField(Treatment.STRIP, echo=_format_echo),
+    "audio.input.transcription": SessionField(Treatment.DEPLOYMENT, nullable(_transcription), _transcription_echo),
+    "audio.input.noise_reduction": SessionField(
+        Treatment.CLIENT, nullable(_noise_reduction), _pick("type", "strength")
+    ),
+    "audio.input.turn_detection": SessionField(Treatment.CLIENT, nullable(_turn_detection), _turn_detection_echo),
+    "audio.output.format": SessionField(Treatment.STRIP, echo=_format_echo),
+    "audio.output.voice": SessionField(Treatment.BEFORE_AUDIO, _voice, _scalar),
+    "audio.output.speed": SessionField(Treatment.CLIENT, number(0.25, 1.5), _scalar),
+}
+
+_NULL_HAS_MEANING = frozenset(
+    {"audio.input.transcription", "audio.input.noise_reduction", "audio.input.turn_detection"}
+)
+
+
+@dataclass(slots=True)
+class JudgedSession:
+    """What is left of a client's session wish: `fields` in GA shape, without `type`.
+
+    `rule` is what touched it (ALLOWED: nothing did); `transcription_name` is the transcription model as the client
+    calls it, None when it asked for none or may have none.
+    """
+
+    fields: dict[str, Any]
+    rule: Rule = Rule.ALLOWED
+    transcription_name: str | None = None
+
+    def touched(self, rule: Rule) -> None:
+        """A rule changed something: instructions are reported above all, then what came first."""
+        if self.rule is Rule.ALLOWED or rule is Rule.SESSION_INSTRUCTIONS:
+            self.rule = rule
+
+
+def judge_session(session: Any, policy: EffectivePolicy, *, audio_started: bool = False) -> JudgedSession:
+    """Judge a GA session that a client sent. Raises EventError for wrong types and for another kind of session."""
+    if not isinstance(session, dict):
+        raise wrong_type("session")
+    if session.get("type", "realtime") != "realtime":
+        raise EventError(ErrorCode.POLICY_VIOLATION, "session.type", Rule.SESSION_TYPE)
+    judged = JudgedSession({})
+    for path, value in _leaves(session):
+        field = SESSION_FIELDS.get(path, _UNKNOWN_FIELD)
+        try:
+            _judge_field(judged, path, value, field, policy, audio_started=audio_started)
+        except Unfit:
+            judged.touched(Rule.SESSION_FIELDS)
+    return judged
+
+
+def _judge_field(
+    judged: JudgedSession,
+    path: str,
+    value: Any,
+    field: SessionField,
+    policy: EffectivePolicy,
+    *,
+    audio_started: bool,
+) -> None:
+    """Take over one field as its treatment says. Raises Unfit when it is to be left out."""
+    checked = _checked(path, field, value)
+    match field.treatment:
+        case Treatment.FIXED:
+            return
+        case Treatment.POLICY:
+            judged.touched(Rule.SESSION_INSTRUCTIONS)
+            return
+        case Treatment.STRIP:
+            raise Unfit
+        case Treatment.BEFORE_AUDIO if audio_started:
+            raise Unfit  # the service would refuse the whole update
+        case Treatment.DEPLOYMENT if checked is not None:
+            judged.touched(Rule.SESSION_TRANSCRIPTION)
+            if policy.transcription_deployment is None:
+                return
+            judged.transcription_name = checked.get("model", DEFAULT_TRANSCRIPTION_NAME)
+            checked = {**checked, "model": policy.transcription_deployment}
+        case _ if checked != value:
+            judged.touched(Rule.SESSION_FIELDS)
+    _put(judged.fields, path, checked)
+
+
+def redact_session(session: dict[str, Any], *, session_id: str, model: str, transcription_name: str) -> dict[str, Any]:
+    """What a client may see of a GA session: listed fields alone, the relay's id, the client's own model names."""
+    shown: dict[str, Any] = {}
+    for path, value in _leaves(_well_formed(session)):
+        field = SESSION_FIELDS.get(path)
+        if field is None or field.echo is None:
+            continue
+        try:
+            _put(shown, path, field.echo(value))
+        except Unfit:
+            continue
+    shown.update({"type": "realtime", "object": "realtime.session", "id": session_id, "model": model})
+    match shown:
+        case {"audio": {"input": {"transcription": dict(transcription)}}}:
+            transcription["model"] = transcription_name
+    return shown
+
+
+def _well_formed(session: dict[str, Any]) -> dict[str, Any]:
+    """A session of the service without what is not nested as it should be: a redaction has nobody to refuse to."""
+    audio = session.get("audio")
+    sides = audio.items() if isinstance(audio, dict) else ()
+    return {**session, "audio": {side: leaves for side, leaves in sides if isinstance(leaves, dict)}}
+
+
+def _checked(path: str, field: SessionField, value: Any) -> Any:
+    if field.check is None:
+        return value
+    if value is None and path not in _NULL_HAS_MEANING:
+        raise Unfit  # as absent
+    return field.check(value, f"session.{path}")
+
+
+def _leaves(session: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The fields of a GA session by dotted path. Raises EventError when `audio` or a side of it is no object."""
+    for name, value in session.items():
+        if name == "audio":
+            yield from _audio_leaves(value)
+        else:
+            yield name.replace(".", "?"), value  # a dot inside a name must not read as a path
+
+
+def _audio_leaves(audio: Any) -> Iterator[tuple[str, Any]]:
+    if audio is None:
+        return
+    if not isinstance(audio, dict):
+        raise wrong_type("session.audio")
+    for side, leaves in audio.items():
+        if side not in ("input", "output") or leaves is None:
+            yield "audio.?", leaves
+            continue
+        if not isinstance(leaves, dict):
+            raise wrong_type(f"session.audio.{side}")
+        for name, value in leaves.items():
+            yield f"audio.{side}.{name.replace('.', '?')}", value
+
+
+def _put(session: dict[str, Any], path: str, value: Any) -> None:
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        session = session.setdefault(parent, {})
+    session[leaf] = value

@@ -1,0 +1,154 @@
+"""STUN Binding as an ICE agent answers it (RFC 8489, RFC 8445): parse, authenticate, build. No state, no I/O."""
+
+from __future__ import annotations
+
+import hmac
+from binascii import crc32
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import ip_address
+from struct import pack, unpack_from
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+
+MAGIC_COOKIE = 0x2112A442
+HEADER_LENGTH = 20
+
+_BINDING_REQUEST = 0x0001
+_BINDING_SUCCESS = 0x0101
+_BINDING_ERROR = 0x0111
+
+_USERNAME = 0x0006
+_MESSAGE_INTEGRITY = 0x0008
+_ERROR_CODE = 0x0009
+_UNKNOWN_ATTRIBUTES = 0x000A
+_XOR_MAPPED_ADDRESS = 0x0020
+_PRIORITY = 0x0024
+_USE_CANDIDATE = 0x0025
+_FINGERPRINT = 0x8028
+_ICE_CONTROLLED = 0x8029
+
+_KNOWN_REQUIRED = frozenset({_USERNAME, _MESSAGE_INTEGRITY, _PRIORITY, _USE_CANDIDATE})
+_COMPREHENSION_OPTIONAL = 0x8000
+_INTEGRITY_LENGTH = 20
+_FINGERPRINT_XOR = 0x5354554E
+_IPV4 = 4
+
+
+class StunError(IntEnum):
+    """Error codes that an ICE-lite agent answers with."""
+
+    UNKNOWN_ATTRIBUTE = 420
+    ROLE_CONFLICT = 487
+
+
+@dataclass(frozen=True, slots=True)
+class BindingRequest:
+    """A well-formed, not yet authenticated connectivity check.
+
+    `integrity_at` is the offset of MESSAGE-INTEGRITY; `unknown` lists attributes that must be understood but are not.
+    """
+
+    transaction_id: bytes
+    local_ufrag: str
+    remote_ufrag: str
+    use_candidate: bool
+    claims_controlled: bool
+    integrity_at: int
+    unknown: tuple[int, ...]
+
+
+def parse_binding_request(data: bytes) -> BindingRequest | None:
+    """Read a Binding request with USERNAME and MESSAGE-INTEGRITY; None for anything else, however malformed."""
+    size = len(data)
+    if size < HEADER_LENGTH or size % 4:
+        return None
+    kind, length, cookie = unpack_from("!HHI", data)
+    if kind != _BINDING_REQUEST or cookie != MAGIC_COOKIE or length != size - HEADER_LENGTH:
+        return None
+    found: dict[int, int] = {}
+    for kind, at, end in _attributes(data):
+        if end > size or (kind == _FINGERPRINT and not _is_fingerprint(data, at, end)):
+            return None
+        # RFC 8489 section 14.5: what follows MESSAGE-INTEGRITY is not authenticated, ignore it.
+        if kind == _FINGERPRINT or _MESSAGE_INTEGRITY not in found:
+            found[kind] = at
+    integrity_at = found.get(_MESSAGE_INTEGRITY, 0)
+    names = _usernames(data, found.get(_USERNAME, 0))
+    if names is None or not integrity_at or unpack_from("!H", data, integrity_at + 2)[0] != _INTEGRITY_LENGTH:
+        return None
+    unknown = tuple(each for each in found if each < _COMPREHENSION_OPTIONAL and each not in _KNOWN_REQUIRED)
+    return BindingRequest(data[8:20], *names, _USE_CANDIDATE in found, _ICE_CONTROLLED in found, integrity_at, unknown)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each attribute as its type, its offset and the offset of its end; the last may end outside the message."""
+    at = HEADER_LENGTH
+    while at < len(data):
+        kind, length = unpack_from("!HH", data, at)
+        end = at + 4 + length
+        yield kind, at, end
+        at = end + (-length % 4)
+
+
+def _usernames(data: bytes, at: int) -> tuple[str, str] | None:
+    """The receiver's and the sender's ufrag (RFC 8445 section 7.2.2)."""
+    if not at:
+        return None
+    username = data[at + 4 : at + 4 + unpack_from("!H", data, at + 2)[0]]
+    local, colon, remote = username.partition(b":")
+    return (local.decode(), remote.decode()) if colon and username.isascii() else None
+
+
+def _is_fingerprint(data: bytes, at: int, end: int) -> bool:
+    # RFC 8489 section 14.7: FINGERPRINT is the last attribute.
+    return end == len(data) == at + 8 and unpack_from("!I", data, at + 4)[0] == _fingerprint(data[:at])
+
+
+def is_authentic(data: bytes, request: BindingRequest, key: bytes) -> bool:
+    """Check MESSAGE-INTEGRITY with the local password (RFC 8489 section 14.5), in constant time."""
+    at = request.integrity_at
+    length = at - HEADER_LENGTH + 4 + _INTEGRITY_LENGTH
+    expected = hmac.digest(key, data[:2] + pack("!H", length) + data[4:at], "sha1")
+    return hmac.compare_digest(expected, data[at + 4 : at + 4 + _INTEGRITY_LENGTH])
+
+
+def binding_success(transaction_id: bytes, address: Address, key: bytes) -> bytes:
+    """Build the success response that tells the peer its `address` (RFC 8445 section 7.3)."""
+    return _signed(_BINDING_SUCCESS, transaction_id, _xor_mapped_address(address, transaction_id), key)
+
+
+def binding_error(transaction_id: bytes, error: StunError, key: bytes, unknown: tuple[int, ...] = ()) -> bytes:
+    """Build a signed error response; `unknown` is listed with 420 (RFC 8489 section 14.9)."""
+    body = _attribute(_ERROR_CODE, pack("!HBB", 0, error // 100, error % 100) + error.name.encode())
+    if unknown:
+        body += _attribute(_UNKNOWN_ATTRIBUTES, b"".join(pack("!H", each) for each in unknown))
+    return _signed(_BINDING_ERROR, transaction_id, body, key)
+
+
+def _signed(kind: int, transaction_id: bytes, body: bytes, key: bytes) -> bytes:
+    # RFC 8489 section 14.5: the length covers MESSAGE-INTEGRITY itself, then FINGERPRINT is added.
+    header = pack("!HHI", kind, len(body) + 24, MAGIC_COOKIE) + transaction_id
+    body += pack("!HH", _MESSAGE_INTEGRITY, _INTEGRITY_LENGTH) + hmac.digest(key, header + body, "sha1")
+    message = pack("!HHI", kind, len(body) + 8, MAGIC_COOKIE) + transaction_id + body
+    return message + pack("!HHI", _FINGERPRINT, 4, _fingerprint(message, adjusted=True))
+
+
+def _fingerprint(data: bytes, *, adjusted: bool = False) -> int:
+    if not adjusted:
+        data = data[:2] + pack("!H", len(data) - HEADER_LENGTH + 8) + data[4:]
+    return crc32(data) ^ _FINGERPRINT_XOR
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
+
+
+def _xor_mapped_address(address: Address, transaction_id: bytes) -> bytes:
+    # RFC 8489 section 14.2; a scope id is no part of the address.
+    ip = ip_address(address[0].partition("%")[0])
+    mask = pack("!I", MAGIC_COOKIE) + transaction_id
+    packed = bytes(a ^ b for a, b in zip(ip.packed, mask, strict=False))
+    family = 1 if ip.version == _IPV4 else 2
+    return _attribute(_XOR_MAPPED_ADDRESS, pack("!BBH", 0, family, address[1] ^ (MAGIC_COOKIE >> 16)) + packed)

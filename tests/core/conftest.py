@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from relay.core.event_filter import Action, EndWith, EventFilter, Judged, OpenGate, ToClient, ToService
+from relay.core.lifecycle import Dialect, SessionStart
+from relay.core.policy import policy_from_instructions
+
+INSTRUCTIONS = "CANARY-7f3a. You are Contoso's assistant. Never give legal advice."
+
+
+@dataclass
+class Outcome:
+    """The actions of one call, sorted by kind; `up` and `down` parsed."""
+
+    actions: list[Action]
+    judged: list[Judged] = field(default_factory=list)
+    up: list[dict[str, Any]] = field(default_factory=list)
+    down: list[dict[str, Any]] = field(default_factory=list)
+    gate_opened: bool = False
+    end: EndWith | None = None
+
+    def __post_init__(self) -> None:
+        for action in self.actions:
+            match action:
+                case Judged():
+                    self.judged.append(action)
+                case ToService(text):
+                    self.up.append(json.loads(text))
+                case ToClient(text):
+                    self.down.append(json.loads(text))
+                case OpenGate():
+                    self.gate_opened = True
+                case EndWith():
+                    self.end = action
+
+    @property
+    def refusal(self) -> tuple[str, str | None, str | None]:
+        """Code, param and the client's id of the one error that came down; asserts that nothing went up."""
+        assert self.up == []
+        assert [event["type"] for event in self.down] == ["error"]
+        assert self.down[0]["error"]["type"] == "invalid_request_error"
+        error = self.down[0]["error"]
+        return error["code"], error["param"], error["event_id"]
+
+    @property
+    def verdict(self) -> tuple[str, str]:
+        assert len(self.judged) == 1
+        assert self.actions[0] is self.judged[0]
+        return self.judged[0].verdict.value, self.judged[0].rule.value
+
+
+class Talk:
+    """One session's filter between a client and a service that the test speaks for."""
+
+    instructions = INSTRUCTIONS
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        service: Dialect,
+        *,
+        webrtc_filter: bool,
+        model: str,
+        instructions: str,
+        transcription: str | None,
+    ) -> None:
+        numbers = itertools.count(1)
+        self.dialect, self.service = dialect, service
+        self.instructions = instructions
+        policy = policy_from_instructions(instructions, "contoso-rt", transcription)
+        start = SessionStart("rs_1", "v=0", dialect, service, webrtc_filter, model, policy)
+        self.filter = EventFilter(start, lambda: f"event_{next(numbers)}")
+
+    def client(self, event: Any) -> Outcome:
+        return Outcome(self.filter.client_event(event if isinstance(event, str) else json.dumps(event)))
+
+    def server(self, event: Any, now: float = 1000.0) -> Outcome:
+        return Outcome(self.filter.server_event(event if isinstance(event, str) else json.dumps(event), now))
+
+    def session(self, **changes: Any) -> dict[str, Any]:
+        """A full echo of the service, with the policy in force."""
+        if self.service is Dialect.PREVIEW:
+            return preview_session(self.instructions) | changes
+        return ga_session(self.instructions) | changes
+
+    def created(self, **changes: Any) -> Outcome:
+        return self.server({"type": "session.created", "event_id": "up_1", "session": self.session(**changes)})
+
+    def updated(self, **changes: Any) -> Outcome:
+        return self.server({"type": "session.updated", "event_id": "up_2", "session": self.session(**changes)})
+
+    def update(self, **session: Any) -> Outcome:
+        """A client's `session.update` with event id `e1`, GA."""
+        return self.client({"type": "session.update", "event_id": "e1", "session": {"type": "realtime", **session}})
+
+
+def ga_session(instructions: str) -> dict[str, Any]:
+    """Azure GA's whole echo, recorded."""
+    return {
+        "type": "realtime",
+        "object": "realtime.session",
+        "id": "sess_upstream",
+        "model": "contoso-rt",
+        "output_modalities": ["audio"],
+        "instructions": instructions,
+        "tools": [],
+        "tool_choice": "auto",
+        "max_output_tokens": "inf",
+        "tracing": None,
+        "truncation": "auto",
+        "prompt": None,
+        "expires_at": 4600,
+        "audio": {
+            "input": {
+                "format": {"type": "audio/pcm", "rate": 24000},
+                "transcription": {"model": "contoso-transcribe", "language": "tr", "prompt": "steer"},
+                "noise_reduction": None,
+                "turn_detection": {
+                    "type": "server_vad",
+                    "threshold": 0.5,
+                    "prefix_padding_ms": 300,
+                    "silence_duration_ms": 200,
+                    "idle_timeout_ms": None,
+                    "create_response": True,
+                    "interrupt_response": True,
+                },
+            },
+            "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin", "speed": 1.0},
+        },
+        "include": None,
+    }
+
+
+def preview_session(instructions: str) -> dict[str, Any]:
+    """The preview's whole echo, recorded."""
+    return {
+        "id": "sess_upstream",
+        "object": "realtime.session",
+        "expires_at": 4600,
+        "input_audio_noise_reduction": None,
+        "turn_detection": {"type": "server_vad", "threshold": 0.5, "create_response": True},
+        "input_audio_format": "pcm16",
+        "input_audio_transcription": None,
+        "client_secret": None,
+        "include": None,
+        "model": "contoso-rt",
+        "modalities": ["audio", "text"],
+        "instructions": instructions,
+        "voice": "verse",
+        "output_audio_format": "pcm16",
+        "tool_choice": "auto",
+        "temperature": 0.8,
+        "max_response_output_tokens": "inf",
+        "tools": [],
+    }
+
+
+@pytest.fixture(scope="session")
+def new_talk() -> Callable[..., Talk]:
+    """Make a session whose service has not spoken yet."""
+
+    def make(
+        dialect: Dialect = Dialect.GA,
+        service: Dialect = Dialect.GA,
+        *,
+        webrtc_filter: bool = False,
+        model: str = "gpt-realtime",
+        instructions: str = INSTRUCTIONS,
+        transcription: str | None = "contoso-transcribe",
+    ) -> Talk:
+        return Talk(
+            dialect,
+            service,
+            webrtc_filter=webrtc_filter,
+            model=model,
+            instructions=instructions,
+            transcription=transcription,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def open_talk(new_talk: Callable[..., Talk]) -> Callable[..., Talk]:
+    """Make a session whose policy is confirmed."""
+
+    def make(*args: Any, **options: Any) -> Talk:
+        talk = new_talk(*args, **options)
+        assert talk.created().gate_opened
+        return talk
+
+    return make
+
+
+@pytest.fixture
+def talk(open_talk: Callable[..., Talk]) -> Talk:
+    """A confirmed session, GA on both sides."""
+    return open_talk()
+
+
+@pytest.fixture
+def preview(open_talk: Callable[..., Talk]) -> Talk:
+    """A confirmed session of a preview client on a GA service."""
+    return open_talk(Dialect.PREVIEW)
