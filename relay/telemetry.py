@@ -1,0 +1,201 @@
+"""What is told of the relay's work: one method per fact, which writes a log line, moves a metric, or both."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import structlog
+from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from relay.core.lifecycle import Phase
+from relay.telemetry_log import configure_logging
+from relay.telemetry_metrics import (
+    AUTH_METHODS,
+    DOORS,
+    LEGS,
+    OPERATIONS,
+    OUTCOMES,
+    REASONS,
+    REFUSALS,
+    RULES,
+    STAGES,
+    VERDICTS,
+    Metrics,
+    SessionTotals,
+    fold,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from relay.core.lifecycle import Decided, Dialect, LegCounters, LegName, SessionCounters, Stage
+    from relay.core.record import SessionRecord
+
+__all__ = ["Telemetry", "configure_logging", "render_metrics"]
+
+LINES_PER_SECOND = 20
+LAG_INTERVAL_SECONDS = 0.5
+
+
+def render_metrics(registry: CollectorRegistry) -> tuple[bytes, str]:
+    """Return the body and the content type of a scrape."""
+    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+
+class Telemetry:
+    """The facts. `clock` gives monotonic seconds."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log = structlog.get_logger("relay")
+        self._metrics = Metrics(registry)
+        self._totals = SessionTotals()
+        # Strangers decide how often these happen: their lines are limited, their metrics are not.
+        self._refusal_lines = _LineBudget(clock)
+        self._decision_lines = _LineBudget(clock)
+        registry.register(self._totals)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    def attach(
+        self,
+        live: Callable[[], Mapping[str, SessionCounters]],
+        *,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        endpoint_drops: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """Say where scrapes find what is current: counters by session id, state, drops before any session."""
+        self._totals.live = live
+        self._totals.ready = ready
+        self._totals.draining = draining
+        self._totals.endpoint_drops = endpoint_drops
+
+    def started(self, public_url: str, operations_url: str, media_addresses: Sequence[tuple[str, int]]) -> None:
+        """Record that the relay serves, and where."""
+        media = [f"{host}:{port}" for host, port in media_addresses]
+        self._log.info("started", public_url=public_url, operations_url=operations_url, media_addresses=media)
+
+    def session_opened(self, session_id: str, door: str, dialect: Dialect) -> None:
+        """Record that a session was admitted; `session_ended` must follow once."""
+        self._totals.opened(session_id)
+        self._metrics.sessions_started.labels(fold(door, DOORS)).inc()
+        self._metrics.admission.labels("admitted", "none").inc()
+        self._log.info("session_opened", session_id=session_id, door=door, dialect=dialect)
+
+    def session_ended(self, record: SessionRecord) -> None:
+        """Record the end of a session that was opened; a second end is reported and not counted."""
+        if not self._totals.ended(record.session_id, record.counters):
+            self.warn("session_ended_unopened", session_id=record.session_id, reason=record.reason)
+            return
+        side = record.reason.side
+        self._metrics.sessions_ended.labels(side, record.reason.value).inc()
+        self._metrics.session_duration.labels(side).observe(record.duration_seconds)
+        for leg, figures in (("downstream", record.counters.downstream), ("upstream", record.counters.upstream)):
+            if figures.jitter_seconds is not None:
+                self._metrics.jitter.labels(leg).observe(figures.jitter_seconds)
+            if figures.rtt_seconds is not None:
+                self._metrics.rtt.labels(leg).observe(figures.rtt_seconds)
+        self._log.info("session_ended", **_line(record))
+
+    def phase_changed(self, session_id: str, phase: Phase) -> None:
+        """Record where a session is in its life."""
+        self._totals.entered(session_id, phase)
+
+    def stage_done(self, leg: LegName, stage: Stage, seconds: float) -> None:
+        """Record how long a stage of set-up took."""
+        self._metrics.setup_stage.labels(fold(leg, LEGS), fold(stage, STAGES)).observe(seconds)
+
+    def setup_failed(self, leg: LegName, stage: Stage, reason: str) -> None:
+        """Record that set-up failed in a stage, for an end reason or an error code."""
+        self._metrics.setup_failures.labels(fold(leg, LEGS), fold(stage, STAGES), fold(reason, REASONS)).inc()
+
+    def decided(self, session_id: str, decision: Decided) -> None:
+        """Record what the policy made of an event, when that was not a plain forward."""
+        verdict, rule = fold(decision.verdict, VERDICTS), fold(decision.rule, RULES)
+        self._metrics.decisions.labels(verdict, rule).inc()
+        if (suppressed := self._decision_lines.spend()) is not None:
+            fields = {"leg": decision.leg, "event_type": decision.event_type, "verdict": verdict, "rule": decision.rule}
+            self._log.info("policy_decided", session_id=session_id, **fields, **suppressed)
+
+    def door_refused(self, door: str, status: int, code: str) -> None:
+        """Record that a door refused a request with this status and error code."""
+        self._metrics.admission.labels("refused", fold(code, REFUSALS)).inc()
+        if (suppressed := self._refusal_lines.spend()) is not None:
+            write = self._log.warning if status >= 500 else self._log.info  # noqa: PLR2004 - HTTP's own boundary
+            write("door_refused", door=door, status=status, code=code, **suppressed)
+
+    def auth_failed(self, method: str) -> None:
+        """Record a credential that was refused."""
+        self._metrics.auth_failures.labels(fold(method, AUTH_METHODS)).inc()
+
+    def service_request(self, operation: str, outcome: str, seconds: float) -> None:
+        """Record a request to the service: `ok` or the refusal, and the seconds it took."""
+        self._metrics.upstream_requests.labels(fold(operation, OPERATIONS), fold(outcome, OUTCOMES)).inc()
+        self._metrics.upstream_seconds.labels(fold(operation, OPERATIONS)).observe(seconds)
+
+    def warn(self, event: str, **fields: Any) -> None:
+        """Write a warning; `event` is a fixed word, what varies goes into the fields."""
+        self._log.warning(event, **fields)
+
+    async def watch_loop(self) -> NoReturn:
+        """Measure for ever how late the event loop runs its timers."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LAG_INTERVAL_SECONDS
+            await asyncio.sleep(LAG_INTERVAL_SECONDS)
+            self._metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+
+class _LineBudget:
+    """At most LINES_PER_SECOND lines in any second; says how many were left out before one that is written."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._second = 0
+        self._written = 0
+        self._left_out = 0
+
+    def spend(self) -> dict[str, int] | None:
+        """Return the fields to add to the line, None if it must not be written."""
+        if (second := int(self._clock())) != self._second:
+            self._second, self._written = second, 0
+        if self._written >= LINES_PER_SECOND:
+            self._left_out += 1
+            return None
+        self._written += 1
+        left_out, self._left_out = self._left_out, 0
+        return {"lines_left_out": left_out} if left_out else {}
+
+
+def _line(record: SessionRecord) -> dict[str, Any]:
+    verdicts: dict[str, int] = {}
+    for (leg, _event, verdict), count in record.counters.events.items():
+        verdicts[f"{leg}.{verdict}"] = verdicts.get(f"{leg}.{verdict}", 0) + count
+    return {
+        "session_id": record.session_id,
+        "door": record.door,
+        "dialect": record.dialect,
+        "side": record.reason.side,
+        "reason": record.reason,
+        "detail": record.detail,
+        "duration_seconds": round(record.duration_seconds, 3),
+        "policy": record.policy,
+        "revision": record.revision[:12],
+        "stages": {stage: round(seconds, 4) for stage, seconds in record.stages.items()},
+        "downstream": _leg_line(record.counters.downstream),
+        "upstream": _leg_line(record.counters.upstream),
+        "events": verdicts,
+        "service_request_ids": record.request_ids,
+    }
+
+
+def _leg_line(figures: LegCounters) -> dict[str, Any]:
+    named = dataclasses.asdict(figures)
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in named.items() if value}

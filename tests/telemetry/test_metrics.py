@@ -1,0 +1,299 @@
+"""Metrics: totals that never fall, labels from closed sets, one log line at each end of a session."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
+
+from relay import telemetry as module
+from relay.api.door_names import Door
+from relay.api.telemetry_port import AuthMethod
+from relay.core.lifecycle import (
+    Decided,
+    Dialect,
+    LegCounters,
+    LegName,
+    Phase,
+    SessionCounters,
+    Stage,
+)
+from relay.core.record import SessionRecord
+from relay.core.rtp import DropCause
+from relay.errors import EndReason, ErrorCode
+from relay.telemetry import LINES_PER_SECOND, Telemetry, render_metrics
+from relay.telemetry_metrics import AUTH_METHODS, DOORS, OPERATIONS, OTHER, OUTCOMES
+from relay.upstream.service import Operation, ServiceRefusal
+
+REVISION = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def registry():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def telemetry(registry):
+    return Telemetry(registry, clock=lambda: 1.0)
+
+
+def counters(packets=0, events=None, dropped=None, **downstream):
+    leg = LegCounters(packets_in=packets, bytes_in=packets * 100, dropped=dropped or {}, **downstream)
+    return SessionCounters(downstream=leg, events=events or {})
+
+
+def record(session_id, counted=None, reason=EndReason.CLIENT_LEFT, **changed):
+    return SessionRecord(
+        session_id=session_id,
+        door="ga_calls",
+        dialect=Dialect.GA,
+        reason=reason,
+        detail="",
+        duration_seconds=12.3456,
+        policy="default",
+        revision=REVISION,
+        counters=counted or SessionCounters(),
+        **changed,
+    )
+
+
+def attach(telemetry, live, **extra):
+    telemetry.attach(lambda: live, ready=lambda: True, draining=lambda: False, **extra)
+
+
+def packets(registry):
+    return registry.get_sample_value("relay_media_packets_total", {"leg": "downstream", "direction": "in"}) or 0
+
+
+def series(registry):
+    return {(s.name, tuple(sorted(s.labels.items()))) for family in registry.collect() for s in family.samples}
+
+
+def test_live_and_ended_sessions_add_up(telemetry, registry):
+    live = {"rs_1": counters(5, {("downstream", "session.update", "strip"): 2}, {"rate": 3})}
+    attach(telemetry, live)
+    for session_id in ("rs_1", "rs_2"):
+        telemetry.session_opened(session_id, "ga_calls", Dialect.GA)
+    telemetry.session_ended(record("rs_2", counters(7, {("downstream", "session.update", "strip"): 1}, {"rate": 1})))
+    assert packets(registry) == 12
+    event = {"leg": "downstream", "event": "session.update", "verdict": "strip"}
+    assert registry.get_sample_value("relay_channel_events_total", event) == 3
+    drop = {"leg": "downstream", "cause": DropCause.RATE.value}
+    assert registry.get_sample_value("relay_media_packets_dropped_total", drop) == 4
+
+
+def test_a_session_between_registry_and_record_is_neither_lost_nor_counted_twice(telemetry, registry):
+    live = {"rs_1": counters(5)}
+    attach(telemetry, live)
+    telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
+    assert packets(registry) == 5
+    gone = live.pop("rs_1")
+    assert packets(registry) == 5
+    live["rs_1"] = gone
+    telemetry.session_ended(record("rs_1", counters(6)))
+    assert packets(registry) == 6
+    live.clear()
+    assert packets(registry) == 6
+
+
+def test_a_second_end_is_reported_and_not_counted(telemetry, registry):
+    attach(telemetry, {})
+    telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
+    telemetry.session_ended(record("rs_1", counters(5)))
+    with capture_logs() as lines:
+        telemetry.session_ended(record("rs_1", counters(5)))
+    assert packets(registry) == 5
+    assert registry.get_sample_value("relay_sessions_ended_total", {"side": "client", "reason": "client_left"}) == 1
+    assert [line["event"] for line in lines] == ["session_ended_unopened"]
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["open", "count", "leave", "end", "scrape"]), st.integers(0, 3)), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(steps)
+def test_totals_never_fall_whatever_the_order(todo):
+    registry = CollectorRegistry()
+    telemetry = Telemetry(registry)
+    live, counted, opened = {}, {}, set()
+    attach(telemetry, live)
+    seen = 0
+    for action, number in todo:
+        session_id = f"rs_{number}"
+        match action:
+            case "open" if session_id not in counted:
+                telemetry.session_opened(session_id, "ga_calls", Dialect.GA)
+                opened.add(session_id)
+                counted[session_id] = 0
+                live[session_id] = counters(0)
+            case "count" if session_id in live and session_id in opened:
+                counted[session_id] += 1
+                live[session_id] = counters(counted[session_id])
+            case "leave":
+                live.pop(session_id, None)
+            case "end" if session_id in opened:
+                opened.remove(session_id)
+                telemetry.session_ended(record(session_id, counters(counted[session_id])))
+        now = packets(registry)
+        assert seen <= now <= sum(counted.values())
+        seen = now
+    for session_id in opened:
+        telemetry.session_ended(record(session_id, counters(counted[session_id])))
+    assert packets(registry) == sum(counted.values())
+
+
+def test_phases_are_those_of_open_sessions(telemetry, registry):
+    attach(telemetry, {})
+    telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
+    telemetry.phase_changed("rs_1", Phase.ACTIVE)
+    telemetry.phase_changed("rs_unknown", Phase.ACTIVE)
+    assert registry.get_sample_value("relay_sessions_active", {"phase": "active"}) == 1
+    telemetry.session_ended(record("rs_1"))
+    telemetry.phase_changed("rs_1", Phase.ACTIVE)
+    assert registry.get_sample_value("relay_sessions_active", {"phase": "active"}) == 0
+
+
+def test_state_and_drops_before_any_session_are_read_when_scraped(telemetry, registry):
+    state = {"ready": False}
+    drops = {"stranger": 2, "invented": 1}
+    telemetry.attach(
+        dict, ready=lambda: state["ready"], draining=lambda: not state["ready"], endpoint_drops=lambda: drops
+    )
+    assert registry.get_sample_value("relay_ready") == 0
+    assert registry.get_sample_value("relay_draining") == 1
+    state["ready"] = True
+    assert registry.get_sample_value("relay_ready") == 1
+    dropped = "relay_media_packets_dropped_total"
+    assert registry.get_sample_value(dropped, {"leg": "downstream", "cause": "stranger"}) == 2
+    assert registry.get_sample_value(dropped, {"leg": "downstream", "cause": OTHER}) == 1
+
+
+def test_facts_move_their_metrics(telemetry, registry):
+    telemetry.stage_done(LegName.UPSTREAM, Stage.MINT, 0.2)
+    telemetry.setup_failed(LegName.DOWNSTREAM, Stage.ICE, EndReason.CLIENT_UNREACHABLE)
+    telemetry.decided("rs_1", Decided(LegName.DOWNSTREAM, "session.update", "strip", "session.instructions"))
+    telemetry.door_refused("ga_calls", 401, ErrorCode.INVALID_API_KEY)
+    telemetry.auth_failed("client_key")
+    telemetry.service_request("mint", "rate_limited", 0.5)
+    expected = {
+        "relay_setup_stage_seconds_count": {"leg": "upstream", "stage": "mint"},
+        "relay_setup_failures_total": {"leg": "downstream", "stage": "ice", "reason": "client_unreachable"},
+        "relay_policy_decisions_total": {"verdict": "strip", "rule": "session.instructions"},
+        "relay_admission_total": {"result": "refused", "reason": "invalid_api_key"},
+        "relay_auth_failures_total": {"method": "client_key"},
+        "relay_upstream_requests_total": {"operation": "mint", "outcome": "rate_limited"},
+        "relay_upstream_request_seconds_count": {"operation": "mint"},
+    }
+    for name, labels in expected.items():
+        assert registry.get_sample_value(name, labels) == 1, name
+
+
+def test_the_record_becomes_one_line_with_short_revision_and_no_empty_figures(telemetry):
+    counted = counters(5, {("upstream", "error", "forward"): 2, ("upstream", "session.created", "rewrite"): 1})
+    with capture_logs() as lines:
+        telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
+        telemetry.session_ended(
+            record(
+                "rs_1", counted, stages={"upstream.ice": 0.123456}, request_ids=("abc",), reason=EndReason.SERVICE_LOST
+            )
+        )
+    opened, ended = lines
+    assert (opened["event"], opened["session_id"], opened["door"]) == ("session_opened", "rs_1", "ga_calls")
+    assert (ended["event"], ended["side"], ended["reason"]) == ("session_ended", "service", "service_lost")
+    assert ended["revision"] == REVISION[:12]
+    assert ended["duration_seconds"] == 12.346
+    assert ended["stages"] == {"upstream.ice": 0.1235}
+    assert ended["downstream"] == {"packets_in": 5, "bytes_in": 500}
+    assert ended["upstream"] == {}
+    assert ended["events"] == {"upstream.forward": 2, "upstream.rewrite": 1}
+    assert ended["service_request_ids"] == ("abc",)
+
+
+def test_jitter_and_round_trip_are_observed_once_where_known(telemetry, registry):
+    telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
+    telemetry.session_ended(record("rs_1", counters(jitter_seconds=0.004, rtt_seconds=0.02)))
+    assert registry.get_sample_value("relay_media_jitter_seconds_count", {"leg": "downstream"}) == 1
+    assert registry.get_sample_value("relay_media_rtt_seconds_count", {"leg": "downstream"}) == 1
+    assert registry.get_sample_value("relay_media_rtt_seconds_count", {"leg": "upstream"}) is None
+
+
+def hostile(telemetry, live, number):
+    """One session whose every free word is new."""
+    word = f'{number}"\n}} x{{evil="1"'
+    telemetry.session_opened(f"rs_{number}", word, Dialect.GA)
+    telemetry.phase_changed(f"rs_{number}", Phase.ACTIVE)
+    telemetry.stage_done(word, word, 1.0)
+    telemetry.setup_failed(word, word, word)
+    telemetry.decided(f"rs_{number}", Decided(LegName.DOWNSTREAM, word, word, word))
+    telemetry.door_refused(word, 400, word)
+    telemetry.auth_failed(word)
+    telemetry.service_request(word, word, 0.1)
+    counted = counters(1, {(word, word, word): 1}, {word: 1})
+    live[f"rs_{number}"] = counted
+    if number % 2:
+        telemetry.session_ended(record(f"rs_{number}", live.pop(f"rs_{number}")))
+
+
+def test_a_thousand_hostile_sessions_add_no_series(telemetry, registry):
+    live = {}
+    attach(telemetry, live)
+    for number in range(2):
+        hostile(telemetry, live, number)
+    before = series(registry)
+    with capture_logs():
+        for number in range(2, 1000):
+            hostile(telemetry, live, number)
+    assert series(registry) == before
+    text = render_metrics(registry)[0].decode()
+    assert "evil" not in text
+    assert 'relay_channel_events_total{event="other",leg="other",verdict="other"} 1000.0' in text
+
+
+def test_lines_that_strangers_cause_are_limited_and_the_rest_counted(registry):
+    now = [1.0]
+    telemetry = Telemetry(registry, clock=lambda: now[0])
+    with capture_logs() as lines:
+        for _ in range(LINES_PER_SECOND + 5):
+            telemetry.door_refused("ga_calls", 401, "invalid_api_key")
+        assert len(lines) == LINES_PER_SECOND
+        now[0] = 2.0
+        telemetry.door_refused("ga_calls", 502, "service_failed")
+    assert lines[-1]["lines_left_out"] == 5
+    assert lines[-1]["log_level"] == "warning"
+    refused = {"result": "refused", "reason": "invalid_api_key"}
+    assert registry.get_sample_value("relay_admission_total", refused) == LINES_PER_SECOND + 5
+
+
+async def test_loop_lag_is_measured_until_cancelled(telemetry, registry, monkeypatch):
+    monkeypatch.setattr(module, "LAG_INTERVAL_SECONDS", 0.001)
+    task = asyncio.create_task(telemetry.watch_loop())
+    async with asyncio.timeout(10):
+        while registry.get_sample_value("relay_event_loop_lag_seconds_count") < 3:  # noqa: ASYNC110 - a histogram
+            await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_the_words_repeated_from_the_layers_above_are_still_theirs():
+    assert DOORS | {OTHER} == frozenset(Door) | frozenset(Dialect)
+    assert frozenset(AuthMethod) == AUTH_METHODS
+    assert frozenset(Operation) == OPERATIONS
+    assert frozenset(ServiceRefusal) | {"ok"} == OUTCOMES
+
+
+def test_names_follow_the_conventions_of_prometheus(telemetry, registry):
+    attach(telemetry, {})
+    for family in registry.collect():
+        if family.name.startswith("relay_"):
+            assert family.documentation
+            assert not family.name.endswith("_total")
+            unitless = family.type != "histogram" or family.name.endswith("_seconds")
+            assert unitless, family.name
