@@ -1,0 +1,144 @@
+"""One bounded POST to the service: time, answer size, redirects, cookies and proxies decided here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from relay.upstream.refusals import read_refusal, request_id, safe_id, scrub
+from relay.upstream.service import Operation, ServiceError, ServiceRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONNECTIONS_MAX = 64
+CONNECT_SECONDS = 5.0
+ERROR_BODY_MAX_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request; `private` are texts of it that no error may repeat, `answer_max_bytes` bounds a success's body."""
+
+    operation: Operation
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    answer_max_bytes: int
+    private: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A successful answer."""
+
+    status: int
+    body: bytes = field(repr=False)
+    location: str | None
+    request_id: str | None
+    region: str | None
+
+
+class ServiceHttp:
+    """Connections to the service, kept alive between requests. Needs a running loop to be made."""
+
+    def __init__(self, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # The service refuses more than ten headers of one's own; answers are small, so none is compressed.
+            headers={"User-Agent": "relay", "Accept-Encoding": "identity"},
+        )
+
+    async def post(self, post: Post, timeout_seconds: float | None = None) -> Reply:
+        """Send and read one answer of 2xx; everything else is a ServiceError."""
+        if self._session.closed:
+            raise ServiceError(ServiceRefusal.UNREACHABLE, post.operation, "the relay is stopping")
+        seconds = timeout_seconds or self._timeout_seconds
+        try:
+            return await self._exchange(post, seconds)
+        # What aiohttp raises can carry the request's headers: it is described, never chained.
+        except aiohttp.ConnectionTimeoutError:
+            raise ServiceError(ServiceRefusal.UNREACHABLE, post.operation, "no connection in time") from None
+        except TimeoutError:
+            raise ServiceError(ServiceRefusal.TIMEOUT, post.operation, f"no answer within {seconds:g} s") from None
+        except aiohttp.ClientHttpProxyError as error:
+            detail = f"the proxy answered {error.status}"
+            raise ServiceError(ServiceRefusal.UNREACHABLE, post.operation, detail) from None
+        except (aiohttp.ClientResponseError, aiohttp.ClientPayloadError) as error:
+            detail = f"the answer is no HTTP or broke off ({type(error).__name__})"
+            raise ServiceError(ServiceRefusal.INVALID_ANSWER, post.operation, detail) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            detail = f"{type(error).__name__}: {scrub(str(error), post.private)}"
+            raise ServiceError(ServiceRefusal.UNREACHABLE, post.operation, detail) from None
+
+    async def close(self) -> None:
+        """Close every connection; may be called twice."""
+        await self._session.close()
+
+    async def _exchange(self, post: Post, seconds: float) -> Reply:
+        # Connecting gets less than the whole, so that a silent network is told from a silent service.
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(CONNECT_SECONDS, seconds / 2))
+        async with self._session.post(
+            post.url,
+            data=post.body,
+            headers=post.headers,
+            timeout=timeout,
+            allow_redirects=False,
+            proxy=environment_proxy(post.url),
+        ) as response:
+            if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
+                refusal = await _read_error(response)
+                raise read_refusal(post.operation, response.status, response.headers, refusal, post.private)
+            body = await _read(response, post.answer_max_bytes)
+            if body is None:
+                raise ServiceError(
+                    ServiceRefusal.INVALID_ANSWER,
+                    post.operation,
+                    f"the answer is longer than {post.answer_max_bytes} bytes",
+                    status=response.status,
+                    request_id=request_id(response.headers),
+                )
+            return Reply(
+                response.status,
+                body,
+                response.headers.get("location"),
+                request_id(response.headers),
+                safe_id(response.headers.get("x-ms-region")),
+            )
+
+
+def environment_proxy(url: str) -> str | None:
+    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for `url`.
+
+    aiohttp's own `trust_env` also reads `.netrc`, and fails or adds a second credential when an entry matches.
+    """
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    if not proxy or proxy_bypass(parts.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """Return the whole body, or None if it is longer than `limit`; leaving the response then closes it."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a refusal, empty if it is too long or breaks off: the status says enough."""
+    try:
+        return await _read(response, ERROR_BODY_MAX_BYTES) or b""
+    except aiohttp.ClientPayloadError:
+        return b""
