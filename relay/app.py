@@ -1,0 +1,178 @@
+"""The composition root: every object is built here once, served, and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from relay.api import (
+    Certificate,
+    DoorSettings,
+    Listener,
+    create_operations_app,
+    create_public_app,
+    load_pages,
+    web_directory,
+)
+from relay.config import Settings
+from relay.core.ephemeral_keys import EphemeralKeys
+from relay.core.lifecycle import SessionLimits
+from relay.core.policy import policy_from_instructions
+from relay.errors import ConfigError
+from relay.registry import Registry
+from relay.rtc.advertise import advertised_addresses
+from relay.rtc.dtls import SharedCertificate
+from relay.rtc.endpoint import Endpoint
+from relay.session import MediaPlane, SessionHost
+from relay.telemetry import Telemetry, configure_logging, render_metrics
+from relay.upstream import create_upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A relay in service: its registry, and where it can be reached."""
+
+    registry: Registry
+    telemetry: Telemetry
+    public_url: str
+    operations_url: str
+    media_addresses: tuple[tuple[str, int], ...]
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """Start a relay and stop it on leaving; sessions still alive then are ended.
+
+    Raises ConfigError for settings that cannot be served and OSError for an address that cannot be had.
+    """
+    settings.require_servable()
+    metrics = CollectorRegistry()
+    telemetry = Telemetry(metrics)
+    policy = policy_from_instructions(
+        settings.policy.instructions, settings.upstream.deployment, settings.upstream.transcription_deployment
+    )
+    certificate = _certificate(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        endpoint = Endpoint(settings.ice.udp_host, settings.ice.udp_port)
+        stack.callback(endpoint.close)
+        addresses = advertised_addresses(settings.ice.advertise, settings.ice.udp_host, endpoint.port)
+        upstream = create_upstream(settings.upstream)
+        stack.push_async_callback(upstream.close)
+        keys = EphemeralKeys()
+        registry = Registry(
+            SessionHost(MediaPlane(endpoint, addresses, SharedCertificate())),
+            upstream,
+            telemetry,
+            lambda: policy,
+            session_limits(settings),
+            settings.limits.max_sessions,
+            on_end=lambda session_id: keys.forget(session_id, time.time()),
+        )
+        telemetry.attach(
+            registry.counters,
+            ready=lambda: not registry.readiness(),
+            draining=lambda: registry.draining,
+            endpoint_drops=lambda: {cause.value: number for cause, number in endpoint.dropped.items()},
+        )
+        stack.push_async_callback(registry.drain, 0)
+        public = Listener(
+            create_public_app(
+                DoorSettings(
+                    settings.clients.key_seconds, settings.http.allowed_origins, settings.http.trusted_proxies
+                ),
+                client_keys=settings.clients.keys,
+                ephemeral_keys=keys,
+                sessions=registry,
+                current_policy=lambda: policy,
+                telemetry=telemetry,
+                pages=load_pages(web_directory()),
+            ),
+            host=settings.http.host,
+            port=settings.http.port,
+            telemetry=telemetry,
+            certificate=certificate,
+        )
+        operations = Listener(
+            create_operations_app(
+                sessions=registry, render_metrics=lambda: render_metrics(metrics), telemetry=telemetry
+            ),
+            host=settings.admin.host,
+            port=settings.admin.port,
+            telemetry=telemetry,
+        )
+        for listener in (operations, public):
+            await listener.start()
+            stack.push_async_callback(listener.stop)
+        lag = asyncio.create_task(telemetry.watch_loop(), name="loop-lag")
+        stack.callback(lag.cancel)
+        yield Running(
+            registry,
+            telemetry,
+            _url("https" if certificate else "http", settings.http.host, public.port),
+            _url("http", settings.admin.host, operations.port),
+            addresses,
+        )
+
+
+async def serve(settings: Settings, announce: Callable[[Running], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends every session at once.
+
+    `announce` is called once the relay is ready. Raises as `running` does.
+    """
+    configure_logging(settings.log.level, settings.log.format)
+    stop, stop_now = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (stop_now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with running(settings) as relay:
+        for warning in settings.warnings:
+            relay.telemetry.warn("configuration", message=warning)
+        relay.telemetry.started(relay.public_url, relay.operations_url, relay.media_addresses)
+        if announce is not None:
+            announce(relay)
+        await stop.wait()
+        draining = asyncio.create_task(relay.registry.drain(settings.limits.drain_seconds))
+        hurry = asyncio.create_task(stop_now.wait())
+        await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, hurry):
+            task.cancel()
+        await asyncio.gather(draining, hurry, return_exceptions=True)
+
+
+def session_limits(settings: Settings) -> SessionLimits:
+    """The limits of one session, from the settings."""
+    limits = settings.limits
+    return SessionLimits(
+        ice_seconds=limits.ice_seconds,
+        dtls_seconds=limits.dtls_seconds,
+        channel_seconds=limits.channel_seconds,
+        policy_seconds=limits.policy_seconds,
+        consent_seconds=limits.consent_seconds,
+        events_per_second=limits.events_per_second,
+        outbox_bytes=limits.outbox_bytes,
+        packets_per_second=limits.packets_per_second,
+    )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    cert, key = settings.http.tls_cert_file, settings.http.tls_key_file
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise ConfigError("http.tls_cert_file and http.tls_key_file belong together: set both or none")
+    return Certificate(cert, key)
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"{scheme}://{shown}:{port}"

@@ -1,0 +1,282 @@
+"""A session as the main side sees it: mint and call at the service, facts to telemetry, hang-up, record.
+
+The media side (`relay.session`) knows no credentials and no service; this side knows no packet and no event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from relay.core.doors import Opened, OpenRequest
+from relay.core.lifecycle import (
+    Command,
+    Decided,
+    Ended,
+    EndSession,
+    Fact,
+    LegName,
+    Negotiated,
+    NoticeEnding,
+    OfferRefused,
+    Phase,
+    PhaseChanged,
+    ServiceAnswered,
+    ServiceAnswerRefused,
+    SessionCounters,
+    SessionLimits,
+    SessionStart,
+    Stage,
+    StageDone,
+)
+from relay.core.policy import ConfigRefusal, EffectivePolicy, compose_service_session, transcription_name
+from relay.core.record import SessionRecord
+from relay.errors import ApiError, EndReason, ErrorCode
+from relay.telemetry import Telemetry
+from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal, Upstream, to_api_error
+
+T = TypeVar("T")
+
+# What a client is shown as its model when it named none.
+DEFAULT_MODEL = "gpt-realtime"
+
+# In which stage a session failed that ended before it was active.
+_FAILED_STAGE = {
+    EndReason.CLIENT_UNREACHABLE: (LegName.DOWNSTREAM, Stage.ICE),
+    EndReason.CLIENT_DTLS_FAILED: (LegName.DOWNSTREAM, Stage.DTLS),
+    EndReason.CLIENT_CHANNEL_TIMEOUT: (LegName.DOWNSTREAM, Stage.CHANNEL),
+    EndReason.SERVICE_UNREACHABLE: (LegName.UPSTREAM, Stage.ICE),
+    EndReason.SERVICE_DTLS_FAILED: (LegName.UPSTREAM, Stage.DTLS),
+    EndReason.SERVICE_CHANNEL_TIMEOUT: (LegName.UPSTREAM, Stage.CHANNEL),
+    EndReason.SERVICE_REFUSED: (LegName.UPSTREAM, Stage.CALL),
+    EndReason.POLICY_UNCONFIRMED: (LegName.UPSTREAM, Stage.POLICY),
+    EndReason.POLICY_NOT_IN_FORCE: (LegName.UPSTREAM, Stage.POLICY),
+}
+
+
+class RunningSession(Protocol):
+    """The media side of a session, in this process or another."""
+
+    def command(self, command: Command) -> None:
+        """Take a command."""
+        ...
+
+    def counters(self) -> SessionCounters:
+        """What was counted until now."""
+        ...
+
+
+class Host(Protocol):
+    """Where media sides run."""
+
+    def start(self, start: SessionStart, emit: Callable[[Fact], None]) -> RunningSession:
+        """Begin a session; the last fact it emits is `Ended`."""
+        ...
+
+
+class Conversation:
+    """One session from admission to record. `opened` is done once the service accepted it, or with the ApiError."""
+
+    def __init__(
+        self,
+        session_id: str,
+        request: OpenRequest,
+        policy: EffectivePolicy,
+        limits: SessionLimits,
+        upstream: Upstream,
+        telemetry: Telemetry,
+    ) -> None:
+        self.session_id = session_id
+        self.owner = request.owner
+        self.opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._policy = policy
+        self._limits = limits
+        self._upstream = upstream
+        self._telemetry = telemetry
+        self._session: RunningSession | None = None
+        self._negotiated: asyncio.Future[Negotiated] = asyncio.get_running_loop().create_future()
+        self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._began = time.monotonic()
+        self._phase = Phase.NEW
+        self._stages: dict[str, float] = {}
+        self._request_ids: list[str] = []
+
+    def end(self, reason: EndReason, detail: str = "") -> None:
+        """End the session; the first reason wins."""
+        self._command(EndSession(reason, detail))
+
+    def warn_ending(self, reason: EndReason, seconds_left: int) -> None:
+        """Tell the client that its session will end."""
+        self._command(NoticeEnding(reason, seconds_left))
+
+    def counters(self) -> SessionCounters:
+        """What was counted until now."""
+        return SessionCounters() if self._session is None else self._session.counters()
+
+    async def run(self, host: Host) -> None:
+        """Set up, wait for the end, hang up, record. Never raises: a refusal goes to `opened`."""
+        self._telemetry.session_opened(self.session_id, self._request.door, self._request.dialect)
+        call: ServiceCall | None = None
+        try:
+            call = await self._set_up(host)
+        except ApiError as refusal:
+            self._refuse(refusal)
+        except ServiceError as error:
+            self._telemetry.warn("service_refused", session_id=self.session_id, operation=error.operation,
+                                 refusal=error.refusal, status=error.status, request_id=error.request_id,
+                                 detail=error.detail)  # fmt: skip
+            self._note_request(error.request_id)
+            self._refuse(to_api_error(error))
+        except Exception as error:  # noqa: BLE001 - whatever breaks here must end this session, and be told
+            self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
+            self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
+        ended = await self._ended if self._session is not None else None
+        if call is not None:
+            await self._hang_up(call)
+        self._record(ended)
+
+    async def _set_up(self, host: Host) -> ServiceCall:
+        request, policy = self._request, self._policy
+        try:
+            session = compose_service_session(policy, request.client_session, request.dialect, self._upstream.dialect)
+            shown = transcription_name(policy, request.client_session, request.dialect)
+        except ConfigRefusal as refusal:
+            raise ApiError(400, refusal.code, "The session configuration is not valid.", param=refusal.param) from None
+        self._session = host.start(
+            SessionStart(
+                session_id=self.session_id,
+                offer=request.offer,
+                dialect=request.dialect,
+                service_dialect=self._upstream.dialect,
+                webrtc_filter=request.webrtc_filter,
+                model=request.model or DEFAULT_MODEL,
+                policy=policy,
+                transcription_name=shown,
+                limits=self._limits,
+            ),
+            self._on_fact,
+        )
+        negotiated = await self._unless_ended(self._negotiated)
+        key = await self._timed(Stage.MINT, "mint", self._upstream.mint(session))
+        self._note_request(key.request_id)
+        if self._ended.done():
+            raise self._gone()
+        call = await self._timed(
+            Stage.CALL, "call", self._upstream.call(key, negotiated.service_offer, policy.deployment)
+        )
+        self._note_request(call.request_id)
+        self._command(ServiceAnswered(call.answer))
+        try:
+            await self._unless_ended(self._accepted)
+        except ApiError as refusal:
+            self._refuse(refusal)
+            return call
+        if not self.opened.done():
+            self.opened.set_result(Opened(self.session_id, negotiated.answer))
+        return call
+
+    def _on_fact(self, fact: Fact) -> None:
+        match fact:
+            case Negotiated():
+                self._negotiated.set_result(fact)
+            case OfferRefused(message):
+                self._refuse(ApiError(400, ErrorCode.INVALID_OFFER, message, param="sdp"))
+            case ServiceAnswerRefused(message):
+                self._telemetry.warn("service_answer_unusable", session_id=self.session_id, detail=message)
+                error = ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, message)
+                self._refuse(to_api_error(error))
+            case PhaseChanged(phase):
+                self._phase = phase
+                self._telemetry.phase_changed(self.session_id, phase)
+                if phase is Phase.CONNECTING and not self._accepted.done():
+                    self._accepted.set_result(None)
+            case StageDone(leg, stage, seconds):
+                self._note_stage(leg, stage, seconds)
+            case Decided():
+                self._telemetry.decided(self.session_id, fact)
+            case Ended():
+                self._ended.set_result(fact)
+
+    def _refuse(self, refusal: ApiError) -> None:
+        """Answer the door, and end the media side if it runs."""
+        if not self.opened.done():
+            self.opened.set_exception(refusal)
+            # The door may be gone already; then nobody will ask for the exception.
+            self.opened.exception()
+        self.end(EndReason.SERVICE_REFUSED, refusal.code.value)
+
+    async def _unless_ended(self, wanted: asyncio.Future[T]) -> T:
+        """Wait for a fact, or for the end of the session, which is an ApiError."""
+        waiting: set[asyncio.Future[Any]] = {wanted, self._ended}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if wanted.done():
+            return wanted.result()
+        raise self._gone()
+
+    def _gone(self) -> ApiError:
+        if self.opened.done() and isinstance(error := self.opened.exception(), ApiError):
+            return error
+        reason = self._ended.result().reason
+        if reason is EndReason.RELAY_DRAINING:
+            return ApiError(503, ErrorCode.DRAINING, "The relay is about to stop.", headers={"retry-after": "5"})
+        return ApiError(500, ErrorCode.INTERNAL_ERROR, "The session ended before it was set up.")
+
+    async def _timed(self, stage: Stage, operation: str, request: Awaitable[T]) -> T:
+        began = time.monotonic()
+        outcome = "ok"
+        try:
+            return await request
+        except ServiceError as error:
+            outcome = error.refusal.value
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            self._telemetry.service_request(operation, outcome, seconds)
+            if outcome == "ok":
+                self._note_stage(LegName.UPSTREAM, stage, seconds)
+
+    async def _hang_up(self, call: ServiceCall) -> None:
+        began = time.monotonic()
+        outcome = "ok"
+        try:
+            await self._upstream.hang_up(call)
+        except ServiceError as error:
+            outcome = error.refusal.value
+            self._telemetry.warn("hang_up_failed", session_id=self.session_id, refusal=outcome, detail=error.detail)
+        self._telemetry.service_request("hangup", outcome, time.monotonic() - began)
+
+    def _record(self, ended: Ended | None) -> None:
+        reason = EndReason.SERVICE_REFUSED if ended is None else ended.reason
+        if Stage.POLICY.value not in {name.partition(".")[2] for name in self._stages} and reason in _FAILED_STAGE:
+            self._telemetry.setup_failed(*_FAILED_STAGE[reason], reason.value)
+        self._telemetry.session_ended(
+            SessionRecord(
+                session_id=self.session_id,
+                door=self._request.door,
+                dialect=self._request.dialect,
+                reason=reason,
+                detail="" if ended is None else ended.detail,
+                duration_seconds=time.monotonic() - self._began,
+                policy=self._policy.name,
+                revision=self._policy.revision,
+                stages=self._stages,
+                counters=SessionCounters() if ended is None else ended.counters,
+                request_ids=tuple(self._request_ids),
+            )
+        )
+
+    def _note_stage(self, leg: LegName, stage: Stage, seconds: float) -> None:
+        self._stages[f"{leg.value}.{stage.value}"] = seconds
+        self._telemetry.stage_done(leg, stage, seconds)
+
+    def _note_request(self, request_id: str | None) -> None:
+        if request_id is not None:
+            self._request_ids.append(request_id)
+
+    def _command(self, command: Command) -> None:
+        if self._session is not None:
+            self._session.command(command)

@@ -1,0 +1,111 @@
+"""All sessions: admit, find, end, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+from relay.conversation import Conversation, Host
+from relay.core.doors import Opened, OpenRequest
+from relay.core.lifecycle import SessionCounters, SessionLimits
+from relay.core.policy import EffectivePolicy
+from relay.errors import ApiError, EndReason, ErrorCode
+from relay.telemetry import Telemetry
+from relay.upstream import Upstream
+
+_ID_BYTES = 16
+_RETRY_AFTER_SECONDS = "5"
+
+
+class Registry:
+    """The sessions of one process; implements `relay.core.doors.Sessions`."""
+
+    def __init__(
+        self,
+        host: Host,
+        upstream: Upstream,
+        telemetry: Telemetry,
+        current_policy: Callable[[], EffectivePolicy],
+        limits: SessionLimits,
+        max_sessions: int,
+        on_end: Callable[[str], None],
+    ) -> None:
+        self._host = host
+        self._upstream = upstream
+        self._telemetry = telemetry
+        self._current_policy = current_policy
+        self._limits = limits
+        self._max_sessions = max_sessions
+        self._on_end = on_end
+        self._draining = False
+        self._live: dict[str, tuple[Conversation, asyncio.Task[None]]] = {}
+
+    @property
+    def draining(self) -> bool:
+        """Whether new sessions are refused because the relay is about to stop."""
+        return self._draining
+
+    async def open(self, request: OpenRequest) -> Opened:
+        """Admit and set up a session; return once the service accepted it. Raises ApiError.
+
+        If the caller is cancelled, because its client went away, the session ends and what was begun is hung up.
+        """
+        self._admit()
+        session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
+        conversation = Conversation(
+            session_id, request, self._current_policy(), self._limits, self._upstream, self._telemetry
+        )
+        task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
+        self._live[session_id] = (conversation, task)
+        task.add_done_callback(lambda _: self._forget(session_id))
+        try:
+            return await asyncio.shield(conversation.opened)
+        except asyncio.CancelledError:
+            conversation.end(EndReason.REQUEST_CANCELLED, "the client went away during set-up")
+            raise
+
+    def hang_up(self, session_id: str, owner: str) -> bool:
+        """End a session on its owner's wish; False if this owner has no such session."""
+        found = self._live.get(session_id)
+        if found is None or not secrets.compare_digest(found[0].owner, owner):
+            return False
+        found[0].end(EndReason.CLIENT_HUNG_UP)
+        return True
+
+    def readiness(self) -> dict[str, str]:
+        """Why no session can be opened now, as `{check: reason}`; empty when ready."""
+        reasons = {}
+        if self._draining:
+            reasons["draining"] = "the relay is about to stop"
+        if len(self._live) >= self._max_sessions:
+            reasons["capacity"] = f"{len(self._live)} of {self._max_sessions} sessions"
+        return reasons
+
+    def counters(self) -> dict[str, SessionCounters]:
+        """What every live session counted until now, by session id."""
+        return {session_id: conversation.counters() for session_id, (conversation, _) in self._live.items()}
+
+    async def drain(self, seconds: float) -> None:
+        """Admit nobody, tell the clients, wait up to `seconds` for sessions to end, then end the rest."""
+        self._draining = True
+        for conversation, _ in self._live.values():
+            conversation.warn_ending(EndReason.RELAY_DRAINING, int(seconds))
+        if self._live and seconds > 0:
+            await asyncio.wait({task for _, task in self._live.values()}, timeout=seconds)
+        while self._live:
+            for conversation, _ in self._live.values():
+                conversation.end(EndReason.RELAY_DRAINING)
+            await asyncio.wait({task for _, task in self._live.values()})
+            await asyncio.sleep(0)
+
+    def _forget(self, session_id: str) -> None:
+        del self._live[session_id]
+        self._on_end(session_id)
+
+    def _admit(self) -> None:
+        retry = {"retry-after": _RETRY_AFTER_SECONDS}
+        if self._draining:
+            raise ApiError(503, ErrorCode.DRAINING, "The relay is about to stop; try again.", headers=retry)
+        if len(self._live) >= self._max_sessions:
+            raise ApiError(503, ErrorCode.AT_CAPACITY, "The relay is full; try again.", headers=retry)

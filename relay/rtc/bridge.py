@@ -1,0 +1,186 @@
+"""Two legs joined: audio through, events through the filter, one media gate for both directions."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from relay.core.event_actions import Action, EndWith, Judged, OpenGate, ToClient, ToService
+from relay.core.event_filter import EventFilter
+from relay.core.lifecycle import Decided, LegName, SessionCounters, SessionLimits
+from relay.core.quota import TokenBucket
+from relay.core.rtp import DropCause
+from relay.core.verdicts import Verdict
+from relay.errors import EndReason
+from relay.rtc.leg import Leg, LegFault
+
+# A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
+_FLOOD_FACTOR = 10
+
+_END_REASONS = {
+    (LegName.DOWNSTREAM, LegFault.LEFT): EndReason.CLIENT_LEFT,
+    (LegName.DOWNSTREAM, LegFault.LOST): EndReason.CLIENT_LOST,
+    (LegName.DOWNSTREAM, LegFault.UNREACHABLE): EndReason.CLIENT_UNREACHABLE,
+    (LegName.DOWNSTREAM, LegFault.DTLS_FAILED): EndReason.CLIENT_DTLS_FAILED,
+    (LegName.DOWNSTREAM, LegFault.CHANNEL_TIMEOUT): EndReason.CLIENT_CHANNEL_TIMEOUT,
+    (LegName.DOWNSTREAM, LegFault.PROTOCOL_ERROR): EndReason.CLIENT_PROTOCOL_ERROR,
+    (LegName.DOWNSTREAM, LegFault.MESSAGE_TOO_LARGE): EndReason.CLIENT_MESSAGE_TOO_LARGE,
+    (LegName.DOWNSTREAM, LegFault.TOO_SLOW): EndReason.CLIENT_TOO_SLOW,
+    (LegName.UPSTREAM, LegFault.LEFT): EndReason.SERVICE_LEFT,
+    (LegName.UPSTREAM, LegFault.LOST): EndReason.SERVICE_LOST,
+    (LegName.UPSTREAM, LegFault.UNREACHABLE): EndReason.SERVICE_UNREACHABLE,
+    (LegName.UPSTREAM, LegFault.DTLS_FAILED): EndReason.SERVICE_DTLS_FAILED,
+    (LegName.UPSTREAM, LegFault.CHANNEL_TIMEOUT): EndReason.SERVICE_CHANNEL_TIMEOUT,
+    (LegName.UPSTREAM, LegFault.PROTOCOL_ERROR): EndReason.SERVICE_PROTOCOL_ERROR,
+    (LegName.UPSTREAM, LegFault.MESSAGE_TOO_LARGE): EndReason.SERVICE_MESSAGE_TOO_LARGE,
+    (LegName.UPSTREAM, LegFault.TOO_SLOW): EndReason.SERVICE_TOO_SLOW,
+}
+
+
+def end_reason(leg: LegName, fault: LegFault) -> EndReason:
+    """The session's end reason for a fault of one leg."""
+    return _END_REASONS[leg, fault]
+
+
+class BridgeListener(Protocol):
+    """What a bridge tells its session."""
+
+    def end(self, reason: EndReason, detail: str = "") -> None:
+        """End the session; the first reason wins."""
+        ...
+
+    def on_policy_in_force(self) -> None:
+        """Hear that the administrator's instructions are confirmed; the gate is open."""
+        ...
+
+    def on_first_audio(self, leg: LegName) -> None:
+        """Hear that the first packet that came in on this leg was forwarded."""
+        ...
+
+    def on_decided(self, decided: Decided) -> None:
+        """Hear of a verdict other than a plain forward."""
+        ...
+
+
+class Bridge:
+    """Carries packets and events between two legs, once both exist."""
+
+    def __init__(self, events: EventFilter, limits: SessionLimits, listener: BridgeListener) -> None:
+        self._events = events
+        self._listener = listener
+        self._rate = limits.events_per_second
+        self._bucket = TokenBucket(self._rate, self._rate * 2, time.monotonic())
+        self._over_rate = 0
+        self._legs: dict[LegName, Leg] = {}
+        self._judged: Counter[tuple[str, str, str]] = Counter()
+
+    def join(self, downstream: Leg, upstream: Leg) -> None:
+        """Take the two legs; packets are authenticated and counted from now on, and forwarded once the gate is open."""
+        self._legs = {LegName.DOWNSTREAM: downstream, LegName.UPSTREAM: upstream}
+        for leg in self._legs.values():
+            leg.stream.forward = _gate_closed(leg)
+
+    def tick(self, now: float, unix: float) -> None:
+        """Once a second: reports of both legs; a second within the rate makes up for one above it."""
+        self._over_rate = max(0, self._over_rate - self._rate)
+        for leg in self._legs.values():
+            leg.stream.tick(now, unix)
+
+    def counters(self) -> SessionCounters:
+        """What was counted until now."""
+        if not self._legs:
+            return SessionCounters()
+        return SessionCounters(
+            self._legs[LegName.DOWNSTREAM].stream.snapshot(),
+            self._legs[LegName.UPSTREAM].stream.snapshot(),
+            dict(self._judged),
+        )
+
+    def notify_ending(self, reason: EndReason, seconds_left: int) -> None:
+        """Tell the client that its session will end."""
+        self._to_client(self._events.notice_ending(reason, seconds_left))
+
+    def notify_end(self, reason: EndReason) -> bool:
+        """Tell the client why its session ends now; False if there is nothing to tell."""
+        notice = self._events.notice_end(reason)
+        return notice is not None and self._to_client(notice)
+
+    # --- LegListener -------------------------------------------------------------------------------------------------
+
+    def on_text(self, leg: LegName, text: str) -> None:
+        """Judge one event and send what comes of it before the next one is read."""
+        if leg is LegName.UPSTREAM:
+            self._run(self._events.server_event(text, time.time()))
+        elif self._bucket.take(time.monotonic()):
+            self._run(self._events.client_event(text))
+        else:
+            self._refuse_over_rate()
+
+    def on_binary(self, leg: LegName, size: int) -> None:
+        """Judge a binary message by its existence; its content is not read."""
+        if leg is LegName.UPSTREAM:
+            self._run(self._events.server_binary(size))
+        elif self._bucket.take(time.monotonic()):
+            self._run(self._events.client_binary(size))
+        else:
+            self._refuse_over_rate()
+
+    def on_fault(self, leg: LegName, fault: LegFault, detail: str) -> None:
+        """End the session with the reason that belongs to the leg's fault."""
+        self._listener.end(end_reason(leg, fault), detail)
+
+    # --- what actions do ---------------------------------------------------------------------------------------------
+
+    def _run(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Judged(leg, event_type, verdict, rule):
+                    self._judged[leg.value, event_type, verdict.value] += 1
+                    if verdict is not Verdict.FORWARD:
+                        self._listener.on_decided(Decided(leg, event_type, verdict.value, rule))
+                case ToService(text):
+                    self._legs[LegName.UPSTREAM].send_text(text)
+                case ToClient(text):
+                    self._to_client(text)
+                case OpenGate():
+                    self._open_gate()
+                case EndWith(reason, detail):
+                    self._listener.end(reason, detail)
+
+    def _to_client(self, text: str) -> bool:
+        leg = self._legs.get(LegName.DOWNSTREAM)
+        return leg is not None and leg.send_text(text)
+
+    def _refuse_over_rate(self) -> None:
+        self._over_rate += 1
+        if self._over_rate > self._rate * _FLOOD_FACTOR:
+            self._listener.end(EndReason.CLIENT_FLOOD, "far above the event rate")
+        elif self._over_rate <= self._rate:
+            self._run(self._events.client_over_rate())
+
+    def _open_gate(self) -> None:
+        for name, other in ((LegName.DOWNSTREAM, LegName.UPSTREAM), (LegName.UPSTREAM, LegName.DOWNSTREAM)):
+            stream = self._legs[name].stream
+            stream.forward = self._first_packet(name, self._legs[other].stream.send)
+        self._listener.on_policy_in_force()
+
+    def _first_packet(self, name: LegName, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def forward(packet: bytes) -> None:
+            # From the second packet on there is nothing between the two streams.
+            self._legs[name].stream.forward = send
+            send(packet)
+            self._listener.on_first_audio(name)
+
+        return forward
+
+
+def _gate_closed(leg: Leg) -> Callable[[bytes], None]:
+    dropped = leg.stream.dropped
+
+    def drop(packet: bytes) -> None:
+        del packet
+        dropped[DropCause.GATE_CLOSED] += 1
+
+    return drop

@@ -1,0 +1,172 @@
+"""One leg: a peer connection seen from the relay, composed of ICE, DTLS, SRTP and SCTP. No RTCPeerConnection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+from aiortc.rtcdtlstransport import RTCCertificate
+
+from relay.core.lifecycle import LegName, SessionLimits
+from relay.core.sdp import RemoteDescription
+from relay.rtc.dtls import DtlsPath, DtlsSession
+from relay.rtc.ice_lite import Inlets
+from relay.rtc.rtp_stream import RtpStream
+from relay.rtc.sctp import Association, ChannelFault
+
+
+class LegFault(StrEnum):
+    """How a leg fails or ends; with the leg's name it becomes the session's end reason."""
+
+    LEFT = "left"
+    LOST = "lost"
+    UNREACHABLE = "unreachable"
+    DTLS_FAILED = "dtls_failed"
+    CHANNEL_TIMEOUT = "channel_timeout"
+    PROTOCOL_ERROR = "protocol_error"
+    MESSAGE_TOO_LARGE = "message_too_large"
+    TOO_SLOW = "too_slow"
+
+
+class LegListener(Protocol):
+    """What a leg tells its bridge; each is called synchronously."""
+
+    def on_text(self, leg: LegName, text: str) -> None:
+        """Take one text message of the event channel."""
+        ...
+
+    def on_binary(self, leg: LegName, size: int) -> None:
+        """Hear of a binary message."""
+        ...
+
+    def on_fault(self, leg: LegName, fault: LegFault, detail: str) -> None:
+        """Hear that the leg is of no more use."""
+        ...
+
+
+class Leg:
+    """One leg. `inlets` is where its datagrams go in, `send_datagram` where they go out."""
+
+    def __init__(
+        self,
+        name: LegName,
+        ssrc: int,
+        certificate: RTCCertificate,
+        limits: SessionLimits,
+        listener: LegListener,
+    ) -> None:
+        self.name = name
+        self._listener = listener
+        self._limits = limits
+        self._send: Callable[[bytes], bool] = _not_yet
+        self._remote: RemoteDescription | None = None
+        self._path = DtlsPath(self.send_datagram)
+        self._dtls = DtlsSession(self._path, certificate, lambda: self._fault(LegFault.LEFT, "DTLS closed"))
+        self._association: Association | None = None
+        self._channel_open = asyncio.Event()
+        self._outbox: deque[str] = deque()
+        self._outbox_bytes = 0
+        self._closed = False
+        self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second)
+        self.inlets = Inlets(self._path.feed, self.stream.on_rtp, self.stream.on_rtcp)
+
+    def attach(self, send: Callable[[bytes], bool], remote: RemoteDescription) -> None:
+        """Say how datagrams leave and whom they reach, once the peer's description is known."""
+        self._send = send
+        self._remote = remote
+
+    @property
+    def largest_message(self) -> int:
+        """The largest message in bytes that the peer takes; 0 without a data section (RFC 8841 section 6.1)."""
+        if self._remote is None or self._remote.data is None:
+            return 0
+        return self._remote.data.max_message_bytes or 1 << 30
+
+    def send_datagram(self, datagram: bytes) -> bool:
+        """Send one datagram on the leg's selected path."""
+        return self._send(datagram)
+
+    async def secure(self, role: str, label: str | None) -> bool:
+        """Shake hands as DTLS `role`, then start media and the association; False if the handshake failed.
+
+        With a `label` we open the event channel, else the peer does. The deadline is the caller's.
+        """
+        remote = self._remote
+        if remote is None or not await self._dtls.handshake(role, remote.fingerprints):
+            return False
+        self.stream.start(self._dtls.srtp(), remote.audio.payload_type)
+        if remote.data is not None:
+            # No await before this: without a receiver the peer's INIT is lost, and its timer is three seconds.
+            self._association = Association(self._dtls, self)
+            await self._association.begin(remote.data, label)
+        return True
+
+    async def channel_opened(self) -> None:
+        """Wait until the event channel is open; the deadline is the caller's."""
+        await self._channel_open.wait()
+
+    def send_text(self, text: str) -> bool:
+        """Send one event, or keep it until the channel opens; False if the peer cannot take a message of this size.
+
+        A peer that does not read, or a channel that does not open while events pile up, is a TOO_SLOW fault.
+        """
+        size = len(text.encode())
+        if size > self.largest_message:
+            return False
+        association = self._association
+        waiting = self._outbox_bytes if association is None or not association.is_open else association.buffered_bytes
+        if waiting + size > self._limits.outbox_bytes:
+            self._fault(LegFault.TOO_SLOW, "events pile up")
+        elif association is not None and association.is_open:
+            association.send_text(text)
+        else:
+            self._outbox.append(text)
+            self._outbox_bytes += size
+        return True
+
+    async def close(self) -> None:
+        """Say goodbye on SCTP and DTLS, then stop reading; no callback comes after this."""
+        self._closed = True
+        if self._association is not None:
+            await self._association.stop()
+        await self._dtls.stop()
+        self._path.close()
+
+    # --- ChannelListener ---------------------------------------------------------------------------------------------
+
+    def on_text(self, text: str) -> None:
+        """Hand a message on, unless the leg is being closed."""
+        if not self._closed:
+            self._listener.on_text(self.name, text)
+
+    def on_binary(self, size: int) -> None:
+        """Hand on that a binary message came."""
+        if not self._closed:
+            self._listener.on_binary(self.name, size)
+
+    def on_channel_open(self) -> None:
+        """Send what was kept, in order."""
+        self._channel_open.set()
+        while self._outbox and self._association is not None:
+            self._association.send_text(self._outbox.popleft())
+        self._outbox_bytes = 0
+
+    def on_channel_fault(self, fault: ChannelFault, detail: str) -> None:
+        """Hand a fault of the association on."""
+        self._fault(LegFault(fault.value), detail)
+
+    def on_channel_closed(self, detail: str) -> None:
+        """The peer closed its channel or association: it has left."""
+        self._fault(LegFault.LEFT, detail)
+
+    def _fault(self, fault: LegFault, detail: str) -> None:
+        if not self._closed:
+            self._listener.on_fault(self.name, fault, detail)
+
+
+def _not_yet(datagram: bytes) -> bool:
+    del datagram
+    return False

@@ -1,0 +1,194 @@
+"""SCTP and data channels of a leg: aiortc's association with bounds, and text handed on in the call that completes it.
+
+aiortc's own handling ends the whole peer on invalid UTF-8 or a second DCEP OPEN, keeps messages of any size, and takes
+super-linear time to put fragments together. Here each of these is a fault that ends one session in an orderly way.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import Protocol
+
+from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
+from aiortc.rtcsctptransport import (
+    WEBRTC_BINARY,
+    WEBRTC_BINARY_EMPTY,
+    WEBRTC_DCEP,
+    WEBRTC_STRING,
+    WEBRTC_STRING_EMPTY,
+    DataChunk,
+    RTCSctpCapabilities,
+    RTCSctpTransport,
+)
+
+from relay.core.sdp import DataMedia
+from relay.core.sdp_build import MAX_MESSAGE_BYTES
+from relay.rtc.dtls import DtlsSession
+
+_LOG = logging.getLogger(__name__)
+_DCEP_OPEN = 0x03
+_DCEP_OPEN_HEADER = 12
+# A peer that ignores the announced limit is cut off here; between the two a message is refused, not fatal.
+_REASSEMBLY_BYTES = MAX_MESSAGE_BYTES + 65_536
+# Fragments waiting for their message: enough for the largest message in fragments of 600 bytes.
+_REASSEMBLY_CHUNKS = 512
+# Channels and streams a peer may hold open; one channel is of use, the others are being closed.
+_MAX_CHANNELS = 16
+_MAX_STREAMS = 64
+
+
+class ChannelFault(StrEnum):
+    """What a peer did wrong on its association."""
+
+    PROTOCOL_ERROR = "protocol_error"
+    MESSAGE_TOO_LARGE = "message_too_large"
+
+
+class ChannelListener(Protocol):
+    """What an association tells its leg; each is called synchronously."""
+
+    def on_text(self, text: str) -> None:
+        """Take one text message."""
+        ...
+
+    def on_binary(self, size: int) -> None:
+        """Hear of a binary message, whose content nobody reads."""
+        ...
+
+    def on_channel_open(self) -> None:
+        """Hear that the event channel is open for sending."""
+        ...
+
+    def on_channel_fault(self, fault: ChannelFault, detail: str) -> None:
+        """Hear of a fault; `detail` is for the log and holds no content."""
+        ...
+
+    def on_channel_closed(self, detail: str) -> None:
+        """Hear that the association or the event channel is gone."""
+        ...
+
+
+class Association(RTCSctpTransport):
+    """One SCTP association with one event channel; the first channel the peer opens, or the one we open."""
+
+    def __init__(self, dtls: DtlsSession, listener: ChannelListener) -> None:
+        super().__init__(dtls)
+        self._listener = listener
+        self._channel: RTCDataChannel | None = None
+        self._is_open = False
+        self._faulted = False
+        self.on("datachannel", self._peer_opened)
+
+    async def begin(self, data: DataMedia, label: str | None) -> None:
+        """Start the association; with a label, open the event channel ourselves."""
+        if label is not None:
+            # Negotiated by DCEP as every client does it: ordered, reliable, no sub-protocol.
+            self._channel = RTCDataChannel(self, RTCDataChannelParameters(label=label))
+            self._channel.on("open", self._opened)
+            self._channel.on("close", self._closed)
+        await self.start(RTCSctpCapabilities(maxMessageSize=data.max_message_bytes), data.sctp_port)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether text can be sent."""
+        return self._is_open
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes handed over and not yet taken by SCTP."""
+        return 0 if self._channel is None else int(self._channel.bufferedAmount)
+
+    def send_text(self, text: str) -> None:
+        """Send one text message; call only while open, and with no more than the peer announced to take."""
+        if self._channel is not None and self._is_open:
+            self._channel.send(text)
+
+    def _peer_opened(self, channel: RTCDataChannel) -> None:
+        if self._channel is not None:
+            # One event channel a session; what arrives on others is never read.
+            channel.close()
+            return
+        self._channel = channel
+        channel.on("close", self._closed)
+        self._opened()
+
+    def _opened(self) -> None:
+        self._is_open = True
+        self._listener.on_channel_open()
+
+    def _closed(self) -> None:
+        self._is_open = False
+        self._listener.on_channel_closed("data channel closed")
+
+    def _fault(self, fault: ChannelFault, detail: str) -> None:
+        if not self._faulted:
+            self._faulted = True
+            self._listener.on_channel_fault(fault, detail)
+
+    # --- names of aiortc that are not public: each is where the peer's input must be judged -------------------------
+
+    async def _handle_data(self, data: bytes) -> None:
+        # An exception here would end aiortc's receive task while the peer still believes to be connected.
+        if self._faulted:
+            return
+        try:
+            await super()._handle_data(data)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001
+            _LOG.warning("association fault: %s", type(error).__name__)
+            self._fault(ChannelFault.PROTOCOL_ERROR, f"malformed SCTP ({type(error).__name__})")
+
+    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        # Judged before a fragment is kept: at the message callback it would be too late.
+        stream = self._inbound_streams.get(chunk.stream_id)
+        if stream is not None and stream.reassembly:
+            size = sum(len(each.user_data) for each in stream.reassembly[-_REASSEMBLY_CHUNKS:])
+            if len(stream.reassembly) >= _REASSEMBLY_CHUNKS or size + len(chunk.user_data) > _REASSEMBLY_BYTES:
+                self._fault(ChannelFault.MESSAGE_TOO_LARGE, "message above the announced limit")
+                return
+        elif stream is None and len(self._inbound_streams) >= _MAX_STREAMS:
+            self._fault(ChannelFault.PROTOCOL_ERROR, "too many streams")
+            return
+        if len(self._sack_misordered) > _REASSEMBLY_CHUNKS or self._advertised_rwnd < 0:
+            self._fault(ChannelFault.PROTOCOL_ERROR, "too many chunks out of order")
+            return
+        await super()._receive_data_chunk(chunk)
+
+    async def _data_channel_receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
+        if pp_id == WEBRTC_DCEP:
+            if self._may_negotiate(stream_id, data):
+                await super()._data_channel_receive(stream_id, pp_id, data)
+            return
+        if self._channel is None or stream_id != self._channel.id:
+            return
+        if pp_id == WEBRTC_STRING:
+            try:
+                text = data.decode("utf-8", "strict")
+            except UnicodeDecodeError:
+                self._fault(ChannelFault.PROTOCOL_ERROR, "text message is not UTF-8")
+                return
+            self._listener.on_text(text)
+        elif pp_id == WEBRTC_STRING_EMPTY:
+            self._listener.on_text("")
+        elif pp_id in {WEBRTC_BINARY, WEBRTC_BINARY_EMPTY}:
+            self._listener.on_binary(len(data))
+
+    def _may_negotiate(self, stream_id: int, data: bytes) -> bool:
+        """Whether a DCEP message (RFC 8832) can be given to aiortc, which asserts where it should refuse."""
+        if data[:1] != bytes([_DCEP_OPEN]):
+            return stream_id in self._data_channels
+        if stream_id in self._data_channels:
+            self._fault(ChannelFault.PROTOCOL_ERROR, "second DCEP OPEN on an open stream")
+        elif len(data) < _DCEP_OPEN_HEADER:
+            self._fault(ChannelFault.PROTOCOL_ERROR, "short DCEP OPEN")
+        elif len(self._data_channels) >= _MAX_CHANNELS:
+            self._fault(ChannelFault.PROTOCOL_ERROR, "too many data channels")
+        return not self._faulted
+
+    def _set_state(self, state: RTCSctpTransport.State) -> None:
+        super()._set_state(state)
+        if state is self.State.CLOSED:
+            self._is_open = False
+            self._listener.on_channel_closed("association closed")

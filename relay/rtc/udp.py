@@ -1,0 +1,93 @@
+"""One UDP socket read in the event loop's own callback: no task, no queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from relay.core.stun import Address
+
+_LOG = logging.getLogger(__name__)
+# One more than the largest datagram that is of use, so that a longer one is seen to be too long.
+_READ_BYTES = 2_048
+# Datagrams read per wake-up, so that one busy socket does not starve the others.
+_READS_PER_WAKE = 64
+_BUFFER_BYTES = 1 << 20
+_LOGGED_FAILURES = 10
+
+
+class UdpSocket:
+    """A bound UDP socket that hands every datagram to `on_datagram(datagram, address)`.
+
+    Raises OSError when the address cannot be bound.
+    """
+
+    def __init__(self, host: str, port: int, on_datagram: Callable[[bytes, Address], None]) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+            self._socket.bind((host, port))
+        except OSError:
+            self._socket.close()
+            raise
+        self._receive = self._socket.recvfrom
+        self._on_datagram = on_datagram
+        self._loop = asyncio.get_running_loop()
+        self._connected = False
+        self._failures = 0
+        self.send_errors = 0
+        self.receive_errors = 0
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    @property
+    def port(self) -> int:
+        """The local port."""
+        return int(self._socket.getsockname()[1])
+
+    def send(self, datagram: bytes, address: Address) -> bool:
+        """Send at once; False if the kernel does not take it (full buffer, no route): UDP may lose, it never waits."""
+        try:
+            if self._connected:
+                self._socket.send(datagram)
+            else:
+                self._socket.sendto(datagram, address)
+        except OSError:
+            self.send_errors += 1
+            return False
+        return True
+
+    def connect(self, address: Address) -> None:
+        """Talk to one address only from now on; the kernel drops what others send."""
+        self._socket.connect(address)
+        self._connected = True
+
+    def close(self) -> None:
+        """Stop reading and free the port."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+
+    def _readable(self) -> None:
+        for _ in range(_READS_PER_WAKE):
+            try:
+                datagram, address = self._receive(_READ_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                # An ICMP error of an earlier send; the consent checks decide what it means.
+                self.receive_errors += 1
+                return
+            try:
+                self._on_datagram(datagram, address)
+            except Exception:  # noqa: BLE001
+                # A fault in the handling of one datagram must not cost anybody else theirs.
+                self._failures += 1
+                if self._failures <= _LOGGED_FAILURES:
+                    _LOG.exception("datagram handler failed")
+            if self._socket.fileno() < 0:
+                return
