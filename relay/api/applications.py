@@ -1,0 +1,86 @@
+"""The two web applications: the public one with doors and talk page, and the operations one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from relay.api.auth import ClientKeys, Gatekeeper
+from relay.api.calls import CallDoors
+from relay.api.client_address import Network
+from relay.api.cors import Origins
+from relay.api.door_names import HANGUP_PATHS, PATHS, Door
+from relay.api.failure_limit import FailureLimit
+from relay.api.middleware import common_headers, errors, origin_rules
+from relay.api.mint import MintDoors
+from relay.api.pages import Page, page_routes
+from relay.api.probes import Probes
+from relay.api.telemetry_port import DoorTelemetry
+from relay.config import Secret
+from relay.core.doors import Sessions
+from relay.core.ephemeral_keys import EphemeralKeys
+from relay.core.policy import EffectivePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """How the doors behave: lives in seconds, origins as browsers send them, networks whose forwarded headers count."""
+
+    key_seconds: int = 60
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[Network, ...] = ()
+    body_seconds: float = 15.0
+
+
+def create_public_app(
+    settings: DoorSettings,
+    *,
+    client_keys: Iterable[Secret],
+    ephemeral_keys: EphemeralKeys,
+    sessions: Sessions,
+    current_policy: Callable[[], EffectivePolicy],
+    telemetry: DoorTelemetry,
+    pages: Mapping[str, Page],
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """Everything a browser can reach. `clock` gives Unix seconds."""
+    gate = Gatekeeper(ClientKeys(client_keys), FailureLimit(), telemetry, settings.trusted_proxies, clock)
+    mint = MintDoors(gate, ephemeral_keys, sessions, current_policy, settings.key_seconds, settings.body_seconds)
+    calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds)
+    origins = Origins(settings.allowed_origins, settings.trusted_proxies)
+    app = web.Application(middlewares=[common_headers(), origin_rules(origins, telemetry), errors(telemetry)])
+    app.add_routes(_door_routes(mint, calls))
+    app.add_routes(Probes(sessions, detailed=False).routes())
+    app.add_routes(page_routes(pages))
+    return app
+
+
+def create_operations_app(
+    *, sessions: Sessions, render_metrics: Callable[[], tuple[bytes, str]], telemetry: DoorTelemetry
+) -> web.Application:
+    """What operators and their machines read. `render_metrics` gives the exposition and its content type."""
+
+    async def metrics(_request: web.Request) -> web.Response:
+        body, content_type = render_metrics()
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    app = web.Application(middlewares=[common_headers(), errors(telemetry)])
+    app.add_routes(Probes(sessions, detailed=True).routes())
+    app.add_routes([web.get("/metrics", metrics)])
+    return app
+
+
+def _door_routes(mint: MintDoors, calls: CallDoors) -> list[web.RouteDef]:
+    handlers = {
+        Door.PREVIEW_SESSIONS: mint.preview_sessions,
+        Door.BETA_SESSIONS: mint.preview_sessions,
+        Door.GA_CLIENT_SECRETS: mint.client_secrets,
+        Door.PREVIEW_CALL: calls.preview,
+        Door.BETA_CALL: calls.preview,
+        Door.GA_CALLS: calls.ga,
+    }
+    routes = [web.post(path, handlers[door]) for path, door in PATHS.items()]
+    return routes + [web.post(path, calls.hang_up) for path in HANGUP_PATHS]

@@ -1,0 +1,126 @@
+"""The SDP doors: an offer in, the relay's answer out; and hanging up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from relay.api.auth import Gatekeeper
+from relay.api.bodies import FORM_MAX_BYTES, SDP_MAX_BYTES, media_type, offer_text, read_body
+from relay.api.door_names import door_of
+from relay.api.form import form_fields
+from relay.api.mint import refuse_sideband
+from relay.api.session_wish import Wish, ga_wish, in_dialect, json_object, merged, model_name
+from relay.api.telemetry_port import AuthMethod
+from relay.core.doors import Opened, OpenRequest
+from relay.core.ephemeral_keys import Begun, EphemeralKeys, Grant, InUse, Replay, Unknown
+from relay.core.lifecycle import Dialect
+from relay.errors import ApiError, ErrorCode
+
+if TYPE_CHECKING:
+    from relay.core.doors import Sessions
+
+SDP = "application/sdp"
+FORM = "multipart/form-data"
+_PARTS = frozenset({"sdp", "session"})
+
+
+@dataclass(frozen=True, slots=True)
+class CallDoors:
+    """Handlers of the SDP doors and of the hang-up door."""
+
+    gate: Gatekeeper
+    keys: EphemeralKeys
+    sessions: Sessions
+    body_seconds: float
+
+    async def ga(self, request: web.Request) -> web.Response:
+        """GA: raw SDP, or a form with `sdp` and `session` → 201, the answer and a `Location`."""
+        return await self._serve(request, Dialect.GA, (SDP, FORM))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        """Preview and beta: raw SDP, the model in the query → 201 and the answer."""
+        return await self._serve(request, Dialect.PREVIEW, (SDP,))
+
+    async def hang_up(self, request: web.Request) -> web.Response:
+        """End a session: by the key that opened it, or by the client key behind it; all others see none."""
+        session_id = request.match_info["session_id"]
+        credential = self.gate.credential(request)
+        owner = self.gate.owner(request, credential)
+        if owner is None:
+            held = self.keys.holder(credential, self.gate.clock())
+            if held is None:
+                raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
+            owner = held.owner if held.session_id == session_id else None
+        if owner is None or not self.sessions.hang_up(session_id, owner):
+            raise ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
+        return web.json_response({})
+
+    async def _serve(self, request: web.Request, dialect: Dialect, accepted: tuple[str, ...]) -> web.Response:
+        credential = self.gate.credential(request)
+        owner = self.gate.owner(request, credential)
+        # Nothing is read for a stranger.
+        if owner is None and self.keys.holder(credential, self.gate.clock()) is None:
+            raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
+        refuse_sideband(request)
+        offer, wish = await self._read(request, dialect, accepted)
+        if owner is not None:
+            grant = Grant(dialect, None, None, owner)
+            return _answer(await self.sessions.open(_open_request(request, offer, wish, grant)))
+        return await self._with_key(request, credential, offer, wish)
+
+    async def _with_key(self, request: web.Request, value: str, offer: str, wish: Wish) -> web.Response:
+        match self.keys.begin(value, offer, self.gate.clock()):
+            case Begun(grant):
+                return _answer(await self._open(value, _open_request(request, offer, wish, grant)))
+            case Replay(session_id, answer):
+                return _answer(Opened(session_id, answer))
+            case InUse():
+                # Retrying at once would only meet the first request again.
+                no_retry = {"x-should-retry": "false"}
+                raise ApiError(409, ErrorCode.KEY_IN_USE, "This key is opening a session already.", headers=no_retry)
+            case Unknown():
+                raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
+
+    async def _open(self, value: str, wanted: OpenRequest) -> Opened:
+        try:
+            opened = await self.sessions.open(wanted)
+        except BaseException:  # cancellation too: the client that left may come back with its key
+            self.keys.release(value)
+            raise
+        self.keys.succeed(value, opened.session_id, opened.answer, self.gate.clock())
+        return opened
+
+    async def _read(self, request: web.Request, dialect: Dialect, accepted: tuple[str, ...]) -> tuple[str, Wish]:
+        model = model_name(request.query.get("model"), "model")
+        if media_type(request, accepted) == SDP:
+            offer = offer_text(await read_body(request, SDP_MAX_BYTES, self.body_seconds))
+            return offer, Wish(dialect, None, model)
+        body = await read_body(request, FORM_MAX_BYTES, self.body_seconds)
+        fields = form_fields(request.headers["Content-Type"], body, _PARTS)
+        if "sdp" not in fields:
+            raise ApiError(400, ErrorCode.INVALID_REQUEST, "The form has no part sdp.", param="sdp")
+        wish = ga_wish(json_object(fields["session"]) if "session" in fields else None)
+        return offer_text(fields["sdp"]), Wish(dialect, wish.session, wish.model or model)
+
+
+def _open_request(request: web.Request, offer: str, wish: Wish, grant: Grant) -> OpenRequest:
+    # What was asked at the mint is the base; what comes with the offer is put over it; the key's model wins.
+    session = merged(in_dialect(grant.client_session, grant.dialect, wish.dialect), wish.session)
+    return OpenRequest(
+        offer=offer,
+        dialect=wish.dialect,
+        webrtc_filter=request.query.get("webrtcfilter", "").lower() == "on",
+        model=grant.model or wish.model,
+        client_session=session,
+        owner=grant.owner,
+        door=door_of(request.path).value,
+    )
+
+
+def _answer(opened: Opened) -> web.Response:
+    # 201 at every door: a session was made, one documented client demands it, and none demands 200.
+    location = f"/v1/realtime/calls/{opened.session_id}"
+    return web.Response(status=201, body=opened.answer.encode(), headers={"Content-Type": SDP, "Location": location})

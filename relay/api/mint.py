@@ -1,0 +1,95 @@
+"""The mint doors: a client key in, an ephemeral key of the relay's own out. The service is not asked here."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from relay.api.auth import Gatekeeper
+from relay.api.bodies import JSON_MAX_BYTES, media_type, read_body
+from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, json_object, key_seconds, preview_wish
+from relay.api.telemetry_port import AuthMethod
+from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted
+from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session
+from relay.errors import ApiError, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relay.core.doors import Sessions
+
+_RETRY_SOON = {"retry-after": "5", "retry-after-ms": "5000"}
+
+
+@dataclass(frozen=True, slots=True)
+class MintDoors:
+    """Handlers of the mint doors.
+
+    The session shown in an answer is composed from the policy in force now; the one that counts is composed when the
+    offer comes. `key_seconds` is how long a key lives at most.
+    """
+
+    gate: Gatekeeper
+    keys: EphemeralKeys
+    sessions: Sessions
+    current_policy: Callable[[], EffectivePolicy]
+    key_seconds: int
+    body_seconds: float
+
+    async def client_secrets(self, request: web.Request) -> web.Response:
+        """GA: `{"session", "expires_after"}` → `{"value", "expires_at", "session"}` (Azure GA, recorded)."""
+        owner, body, size = await self._admitted(request)
+        seconds = key_seconds(body, self.key_seconds)
+        wish = ga_wish(body.get("session"))
+        minted, session = self._mint(wish, owner, size, seconds)
+        # A client insists on a number here and on a string there (TanStack, seen).
+        return web.json_response({"value": minted.value, "expires_at": minted.expires_at, "session": session})
+
+    async def preview_sessions(self, request: web.Request) -> web.Response:
+        """Preview and beta: a flat session → the same with `id` and `client_secret` (preview, documented)."""
+        owner, body, size = await self._admitted(request)
+        minted, session = self._mint(preview_wish(body), owner, size, self.key_seconds)
+        secret = {"value": minted.value, "expires_at": minted.expires_at}
+        return web.json_response({**session, "object": "realtime.session", "client_secret": secret})
+
+    async def _admitted(self, request: web.Request) -> tuple[str, dict[str, Any], int]:
+        credential = self.gate.credential(request)
+        owner = self.gate.owner(request, credential)
+        if owner is None:
+            raise self.gate.refusal(request, AuthMethod.CLIENT_KEY)
+        refuse_sideband(request)
+        if self.sessions.draining:
+            message = "The relay is about to stop. Try again in a moment."
+            raise ApiError(503, ErrorCode.DRAINING, message, headers=_RETRY_SOON)
+        # No body at all asks for the defaults, and then has no type either.
+        if request.body_exists or "Content-Type" in request.headers:
+            media_type(request, ("application/json",))
+        body = await read_body(request, JSON_MAX_BYTES, self.body_seconds)
+        return owner, json_object(body), len(body)
+
+    def _mint(self, wish: Wish, owner: str, size: int, seconds: int) -> tuple[Minted, dict[str, Any]]:
+        now = self.gate.clock()
+        session_id = f"sess_{secrets.token_hex(16)}"
+        policy = self.current_policy()
+        try:
+            # Described before the key is made: what cannot be described is refused without leaving a key behind.
+            model = wish.model or DEFAULT_MODEL_NAMES[wish.dialect]
+            session = describe_session(policy, wish.session, wish.dialect, session_id, model, 0)
+            grant = Grant(wish.dialect, wish.model, wish.session, owner, size)
+            minted = self.keys.mint(secrets.token_bytes(MATERIAL_BYTES), grant, now, seconds)
+        except ConfigRefusal as refused:
+            message = "The session cannot be configured like this."
+            raise ApiError(400, refused.code, message, param=refused.param) from None
+        except KeysExhaustedError:
+            message = "Too many keys are waiting to be used. Try again in a moment."
+            raise ApiError(503, ErrorCode.AT_CAPACITY, message, headers=_RETRY_SOON) from None
+        return minted, session
+
+
+def refuse_sideband(request: web.Request) -> None:
+    """Joining a call that exists is not something a browser can do here. Raises ApiError 400."""
+    if "call_id" in request.query:
+        raise ApiError(400, ErrorCode.INVALID_REQUEST, "Existing calls cannot be joined.", param="call_id")

@@ -1,0 +1,31 @@
+"""What the doors report, as they ask it of the program's telemetry."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class AuthMethod(StrEnum):
+    """With what a request failed to prove itself."""
+
+    MISSING = "missing"
+    QUERY = "query"
+    CLIENT_KEY = "client_key"
+    EPHEMERAL_KEY = "ephemeral_key"
+
+
+class DoorTelemetry(Protocol):
+    """The facts of the doors; none of them carries content, credentials, queries or addresses."""
+
+    def door_refused(self, door: str, status: int, code: str) -> None:
+        """A request was refused with this status and error code."""
+        ...
+
+    def auth_failed(self, method: str) -> None:
+        """A credential was absent or wrong."""
+        ...
+
+    def warn(self, event: str, **fields: Any) -> None:
+        """Something an operator should see in the log."""
+        ...
