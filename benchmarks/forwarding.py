@@ -1,0 +1,297 @@
+"""What forwarding costs: added one-way latency, CPU per packet and memory, beside the stock aiortc way in the same run.
+
+    python -m benchmarks.forwarding [--sessions N] [--seconds S] [--stock-sessions N] [--nice N] [--json FILE]
+
+The relay has a core to itself, the load (clients and service) another. Exit code 0 when both targets are met, 1 when one
+is missed, 2 when it could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiortc import RTCCertificate
+
+from benchmarks.load import Load, Run, percentile
+from benchmarks.machine import Cores, describe
+from benchmarks.peer import HOST
+from benchmarks.service import Service
+
+ADDED_P50_MS = 2.0
+STOCK_CPU_RATIO = 20.0
+_CLIENT_KEY = "client-key-for-the-benchmark"
+_READY_SECONDS = 20.0
+_STOP_SECONDS = 10.0
+_MET, _MISSED, _FAILED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A promise and what was measured of it."""
+
+    name: str
+    measured: float
+    limit: float
+    met: bool
+
+
+async def measure(sessions: int, stock_sessions: int, seconds: float) -> list[Run]:
+    """Measure direct calls and the relay in turns; with `stock_sessions`, the relay and the stock way under that load.
+
+    Raises ConnectionError or TimeoutError when a process or a call does not come about.
+    """
+    cores = Cores.choose()
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores.load})
+    certificate = RTCCertificate.generateCertificate()
+    try:
+        async with Service(certificate).served() as service, aiohttp.ClientSession() as http:
+            load = Load(service, certificate, cores, http)
+            async with (
+                _process(_relay_command(), _relay_environment(service.url), cores) as relay,
+                load.calls("direct", service.url, "", sessions, None) as direct,
+                load.calls("relay", relay.url, _CLIENT_KEY, sessions, relay.pid) as relayed,
+            ):
+                await load.measure([direct, relayed], seconds)
+            runs = [direct.run, relayed.run]
+            if stock_sessions:
+                async with (
+                    _process(_relay_command(), _relay_environment(service.url), cores) as relay,
+                    load.calls("relay, stock's load", relay.url, _CLIENT_KEY, stock_sessions, relay.pid) as few,
+                ):
+                    await load.measure([few], seconds)
+                async with (
+                    _process(_stock_command(service.url), {}, cores) as stock,
+                    load.calls("stock aiortc", stock.url, "", stock_sessions, stock.pid) as transcoded,
+                ):
+                    await load.measure([transcoded], seconds)
+                runs += [few.run, transcoded.run]
+            return runs
+    finally:
+        os.sched_setaffinity(0, usable)
+
+
+# --- the processes under test --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    pid: int
+    url: str
+
+
+def _relay_command() -> list[str]:
+    return [sys.executable, "-m", "relay", "serve"]
+
+
+def _stock_command(service_url: str) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.stock_relay", "--service", service_url]
+
+
+def _relay_environment(service_url: str) -> dict[str, str]:
+    return {
+        "RELAY_UPSTREAM_ENDPOINT": service_url,
+        "RELAY_UPSTREAM_DEPLOYMENT": "bench",
+        "RELAY_UPSTREAM_API_KEY": "resource-key-for-the-benchmark",
+        "RELAY_CLIENT_KEYS": _CLIENT_KEY,
+        "RELAY_INSTRUCTIONS": "You are the benchmark's assistant.",
+        "RELAY_HTTP_HOST": HOST,
+        "RELAY_ADMIN_PORT": "0",
+        "RELAY_ICE_UDP_HOST": HOST,
+        "RELAY_ICE_UDP_PORT": "0",
+        "RELAY_LOG_LEVEL": "warning",
+        "RELAY_LIMITS_DRAIN_SECONDS": "1",
+    }
+
+
+@contextlib.asynccontextmanager
+async def _process(command: list[str], environment: dict[str, str], cores: Cores) -> AsyncIterator[_Started]:
+    """Start a relay on its own core and stop it on leaving; raises ConnectionError if it does not come up."""
+    port = _free_port()
+    if command[-1] == "serve":
+        environment = {**environment, "RELAY_HTTP_PORT": str(port)}
+    else:
+        command = [*command, "--port", str(port)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    with tempfile.TemporaryFile() as log:
+        # A child is born on its parent's core, with every thread it will have.
+        os.sched_setaffinity(0, {cores.relay})
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, env={**inherited, **environment}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        finally:
+            os.sched_setaffinity(0, {cores.load})
+        try:
+            if not await _listens(process, port):
+                log.seek(0)
+                raise ConnectionError(f"{' '.join(command)} did not start:\n{log.read().decode(errors='replace')}")
+            yield _Started(process.pid, f"http://{HOST}:{port}")
+        finally:
+            await _stop(process)
+
+
+async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
+    deadline = asyncio.get_running_loop().time() + _READY_SECONDS
+    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+        try:
+            _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:
+            await asyncio.sleep(0.1)
+            continue
+        writer.close()
+        return True
+    return False
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def figures(run: Run, direct: Run) -> dict[str, Any]:
+    """All figures of one run; added latency is its percentile less the direct run's."""
+    found: dict[str, Any] = {
+        "name": run.name,
+        "sessions": run.sessions,
+        "seconds": round(run.seconds, 2),
+        "packets_sent": run.sent,
+        "packets_arrived": run.arrived,
+        "latency_by": run.measured_by,
+        "latency_samples": len(run.to_service_ms) + len(run.to_client_ms),
+        "setup_ms_p50": round(statistics.median(run.setup_ms), 1),
+        "cpu_us_per_packet": round(run.cpu_us_per_packet, 1),
+        "cpu_percent": round(100 * run.cpu_seconds / run.seconds, 1),
+        "rss_kb_per_session": round(run.rss_kb_per_session),
+        "threads": run.threads,
+        "foreign_cpu_percent_relay_core": round(100 * run.foreign_relay_core),
+        "foreign_cpu_percent_load_core": round(100 * run.foreign_load_core),
+        "load_cpu_percent": round(100 * run.load_cpu),
+    }
+    for direction, times, base in (
+        ("to_service", run.to_service_ms, direct.to_service_ms),
+        ("to_client", run.to_client_ms, direct.to_client_ms),
+    ):
+        for percent in (50, 95, 99):
+            here = percentile(times, percent)
+            found[f"{direction}_ms_p{percent}"] = round(here, 3)
+            found[f"{direction}_added_ms_p{percent}"] = round(here - percentile(base, percent), 3)
+    return found
+
+
+def targets(runs: list[dict[str, Any]]) -> list[Target]:
+    """Judge the relay: its median against the limit in the worse direction, its CPU against stock if that ran."""
+    by_name = {run["name"]: run for run in runs}
+    relay, stock = by_name["relay"], by_name.get("stock aiortc")
+    added = max(relay["to_service_added_ms_p50"], relay["to_client_added_ms_p50"])
+    flowed = relay["packets_arrived"] > 0
+    judged = [Target("added one-way latency, median, ms", added, ADDED_P50_MS, flowed and added <= ADDED_P50_MS)]
+    if stock is not None:
+        ratio = stock["cpu_us_per_packet"] / relay["cpu_us_per_packet"] if relay["cpu_us_per_packet"] else 0.0
+        judged.append(Target("stock CPU per packet / ours", ratio, STOCK_CPU_RATIO, ratio >= STOCK_CPU_RATIO))
+    return judged
+
+
+def report(runs: list[dict[str, Any]], judged: list[Target]) -> str:
+    """Lay the figures out for a reader."""
+    lines = [f"{name:<10}{value}" for name, value in describe().items()]
+    head = (
+        f"{'':<21}{'sessions':>9}{'to service, ms':>24}{'to client, ms':>24}"
+        f"{'CPU us/':>10}{'RSS kB/':>9}{'threads':>9}{'arrived':>9}{'setup':>8}{'foreign CPU %':>15}"
+    )
+    under = (
+        f"{'':<30}{'p50/p95/p99':>24}{'p50/p95/p99':>24}"
+        f"{'packet':>10}{'session':>9}{'':>9}{'%':>9}{'ms':>8}{'relay/load':>15}"
+    )
+    lines += ["", head, under]
+    for run in runs:
+        relayed = run["name"] != "direct"
+        arrived = 100 * run["packets_arrived"] / run["packets_sent"] if run["packets_sent"] else 0.0
+        noise = f"{run['foreign_cpu_percent_relay_core']}/{run['foreign_cpu_percent_load_core']}"
+        lines.append(
+            f"{run['name']:<21}{run['sessions']:>9}{_triple(run, 'to_service_ms'):>24}{_triple(run, 'to_client_ms'):>24}"
+            f"{run['cpu_us_per_packet'] if relayed else '':>10}{run['rss_kb_per_session'] if relayed else '':>9}"
+            f"{run['threads'] if relayed else '':>9}{arrived:>9.2f}{run['setup_ms_p50']:>8}{noise:>15}"
+        )
+        if relayed:
+            to_service, to_client = _triple(run, "to_service_added_ms"), _triple(run, "to_client_added_ms")
+            lines.append(f"{'  added to direct':<30}{to_service:>24}{to_client:>24}")
+    lines.append("")
+    for target in judged:
+        verdict = "met" if target.met else "MISSED"
+        lines.append(f"{target.name:<36}{target.measured:>9.2f}   target {target.limit:g}   {verdict}")
+    return "\n".join(lines)
+
+
+def _triple(run: dict[str, Any], name: str) -> str:
+    return " / ".join(f"{run[f'{name}_p{percent}']:.2f}" for percent in (50, 95, 99))
+
+
+def main() -> int:
+    """Measure, print, judge."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.forwarding", description="What forwarding costs, beside the stock aiortc way."
+    )
+    parser.add_argument("--sessions", type=int, default=40, help="sessions of the relay (40)")
+    parser.add_argument("--stock-sessions", type=int, default=2, help="sessions of the stock way; 0 leaves it out (2)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each measured window (10)")
+    parser.add_argument("--json", type=Path, help="also write every figure to this file")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of relays and load; below 0 needs privilege (0)")
+    arguments = parser.parse_args()
+    if not sys.platform.startswith("linux"):
+        print("needs Linux: CPU and memory are read from /proc", file=sys.stderr)
+        return _FAILED
+    if arguments.sessions < 1 or arguments.stock_sessions < 0 or arguments.seconds <= 0:
+        parser.error("sessions must be 1 or more, stock sessions 0 or more, seconds above 0")
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, arguments.nice)
+        runs = asyncio.run(measure(arguments.sessions, arguments.stock_sessions, arguments.seconds))
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        print(f"could not measure: {type(error).__name__}: {error}", file=sys.stderr)
+        return _FAILED
+    found = [figures(run, runs[0]) for run in runs]
+    judged = targets(found)
+    print(report(found, judged))
+    if arguments.json is not None:
+        document = {
+            "machine": describe(),
+            "runs": found,
+            "targets": [
+                {"name": each.name, "measured": each.measured, "limit": each.limit, "met": each.met} for each in judged
+            ],
+        }
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
+    return _MET if all(target.met for target in judged) else _MISSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What Linux tells of processes and cores, and which machine this is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PACKAGES = ("aiortc", "aioice", "pylibsrtp", "av", "cryptography", "aiohttp")
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Where the relay runs and where the load runs; the same core when there is only one."""
+
+    relay: int
+    load: int
+
+    @classmethod
+    def choose(cls) -> Cores:
+        """Take the first two cores this process may use."""
+        usable = sorted(os.sched_getaffinity(0))
+        return cls(usable[0], usable[min(1, len(usable) - 1)])
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A process: CPU seconds since its start, resident kilobytes, threads."""
+
+    cpu_seconds: float
+    rss_kb: int
+    threads: int
+
+
+def usage(pid: int) -> Usage:
+    """Read /proc; raises OSError when the process is gone."""
+    proc = Path(f"/proc/{pid}")
+    # proc(5): the command may hold anything, so fields are counted from the bracket that ends it.
+    fields = (proc / "stat").read_text().rpartition(")")[2].split()
+    status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+    return Usage(
+        (int(fields[11]) + int(fields[12])) / _TICKS, int(status["VmRSS"].split()[0]), int(status["Threads"])
+    )
+
+
+def busy_seconds(core: int) -> float:
+    """CPU seconds of a core since boot, of everybody, the hypervisor's share (steal) included."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{core}":
+            # proc(5): user nice system idle iowait irq softirq steal; guest time is part of user.
+            return sum(int(fields[at]) for at in (0, 1, 2, 5, 6, 7)) / _TICKS
+    return 0.0
+
+
+def describe() -> dict[str, str]:
+    """Name the machine and the versions the figures depend on."""
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    memory = Path("/proc/meminfo").read_text().split(maxsplit=2)[1]
+    return {
+        "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{int(memory) / 1_048_576:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+    }

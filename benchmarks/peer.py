@@ -1,0 +1,245 @@
+"""A lean WebRTC peer for load: one socket, just enough ICE, aiortc's DTLS and SCTP, SRTP called directly. No codec."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+import pylibsrtp
+from aioice import stun
+from aiortc import RTCCertificate, RTCDataChannel, RTCDtlsTransport, RTCSctpCapabilities, RTCSctpTransport
+from aiortc.rtcdatachannel import RTCDataChannelParameters
+from aiortc.rtcdtlstransport import RTCDtlsParameters
+from aiortc.sdp import SessionDescription
+
+from benchmarks.voice import FRAME_SAMPLES
+
+HOST = "127.0.0.1"
+_CHECK_SECONDS = 0.05
+_CONSENT_SECONDS = 4.0
+_MESSAGE_BYTES = 262_144
+_BUFFER_BYTES = 1 << 20
+_RTP_HEADER = Struct("!BBHII")
+_RTCP_TYPES = range(192, 224)
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What is needed of the other end's description."""
+
+    ufrag: str
+    pwd: str
+    dtls: Any
+    address: Address | None
+    payload_type: int
+    sctp_port: int
+    sections: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Remote:
+        """Read an offer or an answer with an audio section that has Opus and, after it, a data section."""
+        media = SessionDescription.parse(text).media
+        audio, data = media[0], media[1]
+        candidates = [each for each in audio.ice_candidates if each.protocol == "udp" and ":" not in each.ip]
+        opus = next(each for each in audio.rtp.codecs if each.mimeType.lower() == "audio/opus")
+        return cls(
+            audio.ice.usernameFragment,
+            audio.ice.password,
+            audio.dtls,
+            (candidates[0].ip, candidates[0].port) if candidates else None,
+            opus.payloadType,
+            data.sctp_port or 5000,
+            tuple((each.kind, each.rtp.muxId) for each in media),
+        )
+
+
+class Peer:
+    """One end of a call. A controlling peer offers and sends checks; the other answers, as an ICE-lite agent does."""
+
+    def __init__(self, certificate: RTCCertificate, *, controlling: bool) -> None:
+        self.on_rtp: Callable[[bytes, int], None] = lambda _packet, _arrival_ns: None
+        self.on_text: Callable[[str], None] = lambda _text: None
+        self.channel: RTCDataChannel | None = None
+        self.opened = asyncio.Event()
+        self._controlling = controlling
+        self._ufrag, self._pwd = secrets.token_hex(8), secrets.token_hex(16)
+        self._ssrc = secrets.randbits(32) or 1
+        self._sequence = self._timestamp = 0
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        self._socket.bind((HOST, 0))
+        self._path = _Path(self._send)
+        self._certificate = certificate
+        self._dtls = RTCDtlsTransport(self._path, [certificate])  # type: ignore[arg-type]  # stands in for ICE
+        self._sctp: RTCSctpTransport | None = None
+        self._remote: Remote | None = None
+        self._address: Address | None = None
+        self._reached = asyncio.Event()
+        self._checking: asyncio.Task[None] | None = None
+        self._receive: pylibsrtp.Session | None = None
+        self._transmit: pylibsrtp.Session | None = None
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
+
+    def offer(self) -> str:
+        """Describe this end as a browser would."""
+        return self._describe((("audio", "0"), ("application", "1")), 111, "actpass")
+
+    def answer(self, remote: Remote) -> str:
+        """Describe this end as the service would; it is the DTLS server."""
+        self._remote = remote
+        return self._describe(remote.sections, remote.payload_type, "passive")
+
+    async def connect(self, remote: Remote) -> None:
+        """Take ICE, DTLS and SCTP to where audio can flow; `opened` tells when the data channel follows."""
+        self._remote = remote
+        if self._controlling:
+            self._checking = asyncio.create_task(self._check())
+        await self._reached.wait()
+        # Private names: aiortc takes the role from ICE and keeps the SRTP contexts to itself.
+        self._dtls._set_role("client" if remote.dtls.role == "server" else "server")
+        await self._dtls.start(RTCDtlsParameters(remote.dtls.fingerprints))
+        if self._dtls.state != "connected":
+            raise ConnectionError("DTLS failed")
+        self._receive, self._transmit = self._dtls._rx_srtp, self._dtls._tx_srtp
+        self._sctp = RTCSctpTransport(self._dtls)
+        if self._controlling:
+            self._use(RTCDataChannel(self._sctp, RTCDataChannelParameters(label="oai-events")))
+        else:
+            self._sctp.on("datachannel", self._use)
+        await self._sctp.start(RTCSctpCapabilities(maxMessageSize=_MESSAGE_BYTES), remote.sctp_port)
+
+    def send_audio(self, payload: bytes) -> None:
+        """Send the next 20 ms."""
+        remote, transmit = self._remote, self._transmit
+        if remote is None or transmit is None:
+            raise ConnectionError("not connected")
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        self._timestamp = (self._timestamp + FRAME_SAMPLES) & 0xFFFFFFFF
+        header = _RTP_HEADER.pack(0x80, remote.payload_type, self._sequence, self._timestamp, self._ssrc)
+        self._send(transmit.protect(header + payload))
+
+    async def close(self) -> None:
+        """Leave in order and free the socket."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        if self._sctp is not None:
+            await self._sctp.stop()
+        await self._dtls.stop()
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    # --- description ---------------------------------------------------------------------------------------------
+
+    def _describe(self, sections: tuple[tuple[str, str], ...], payload_type: int, setup: str) -> str:
+        lines = ["v=0", f"o=- {secrets.randbits(31)} 2 IN IP4 {HOST}", "s=-", "t=0 0"]
+        lines.append(f"a=group:BUNDLE {' '.join(mid for _, mid in sections)}")
+        if not self._controlling:
+            lines.append("a=ice-lite")
+        port = self._socket.getsockname()[1]
+        fingerprint = next(each for each in self._certificate.getFingerprints() if each.algorithm == "sha-256")
+        for kind, mid in sections:
+            if kind == "audio":
+                lines.append(f"m=audio {port} UDP/TLS/RTP/SAVPF {payload_type}")
+                lines += [f"c=IN IP4 {HOST}", "a=sendrecv", "a=rtcp-mux", f"a=rtpmap:{payload_type} opus/48000/2"]
+                lines += [f"a=fmtp:{payload_type} minptime=10;useinbandfec=1", "a=msid:load audio"]
+                lines += [f"a=ssrc:{self._ssrc} cname:load"]
+            else:
+                lines.append(f"m=application {port} UDP/DTLS/SCTP webrtc-datachannel")
+                lines += [f"c=IN IP4 {HOST}", "a=sctp-port:5000", f"a=max-message-size:{_MESSAGE_BYTES}"]
+            lines += [f"a=mid:{mid}", f"a=ice-ufrag:{self._ufrag}", f"a=ice-pwd:{self._pwd}", f"a=setup:{setup}"]
+            lines += [f"a=fingerprint:sha-256 {fingerprint.value}"]
+            lines += [f"a=candidate:1 1 udp 2130706431 {HOST} {port} typ host", "a=end-of-candidates"]
+        return "\r\n".join(lines) + "\r\n"
+
+    # --- datagrams -----------------------------------------------------------------------------------------------
+
+    def _send(self, datagram: bytes) -> None:
+        if self._address is not None:
+            self._socket.sendto(datagram, self._address)
+
+    def _readable(self) -> None:
+        while self._socket.fileno() >= 0:
+            try:
+                datagram, address = self._socket.recvfrom(2048)
+            except OSError:  # nothing more to read, or an ICMP error of a peer that has gone
+                return
+            arrival_ns = time.monotonic_ns()
+            if datagram[0] < 4:
+                self._on_stun(datagram, address)
+            elif datagram[0] < 64:
+                self._path.feed(datagram)
+            elif self._receive is not None and datagram[1] not in _RTCP_TYPES:
+                self.on_rtp(self._receive.unprotect(datagram), arrival_ns)
+
+    def _on_stun(self, datagram: bytes, address: Address) -> None:
+        message = stun.parse_message(datagram)
+        if message.message_class is stun.Class.REQUEST:
+            if not message.check_message_integrity(self._pwd.encode()):
+                return
+            response = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, message.transaction_id)
+            response.attributes["XOR-MAPPED-ADDRESS"] = address
+            response.add_message_integrity(self._pwd.encode())
+            self._socket.sendto(bytes(response), address)
+            nominated = not self._controlling and "USE-CANDIDATE" in message.attributes
+        else:
+            nominated = self._controlling and message.message_class is stun.Class.RESPONSE
+        if nominated and not self._reached.is_set():
+            self._address = address
+            self._reached.set()
+
+    async def _check(self) -> None:
+        """Nominate with the first check, then keep consent fresh (RFC 7675)."""
+        remote = self._remote
+        if remote is None or remote.address is None:
+            raise ConnectionError("no address to check")
+        tie_breaker = secrets.randbits(64)
+        while True:
+            request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+            request.attributes |= {
+                "USERNAME": f"{remote.ufrag}:{self._ufrag}",
+                "PRIORITY": 1845501695,
+                "ICE-CONTROLLING": tie_breaker,
+                "USE-CANDIDATE": None,
+            }
+            request.add_message_integrity(remote.pwd.encode())
+            self._socket.sendto(bytes(request), remote.address)
+            await asyncio.sleep(_CONSENT_SECONDS if self._reached.is_set() else _CHECK_SECONDS)
+
+    # --- channel -------------------------------------------------------------------------------------------------
+
+    def _use(self, channel: RTCDataChannel) -> None:
+        self.channel = channel
+        channel.on("message", lambda text: self.on_text(text))
+        if channel.readyState == "open":
+            self.opened.set()
+        else:
+            channel.on("open", self.opened.set)
+
+
+class _Path:
+    """What aiortc's DTLS transport asks of an ICE transport."""
+
+    role = "controlled"
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._datagrams: asyncio.Queue[bytes] = asyncio.Queue(maxsize=256)
+        self._write = send
+
+    def feed(self, datagram: bytes) -> None:
+        self._datagrams.put_nowait(datagram)
+
+    async def _recv(self) -> bytes:
+        return await self._datagrams.get()
+
+    async def _send(self, data: bytes) -> None:
+        self._write(data)

@@ -1,0 +1,80 @@
+"""The service's network habits: shared port, lite, candidates in one section, checks it does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+from support.client import Client
+from support.service import CLIENT_KEY
+from support.sessions import client_of, started, watched
+
+from relay.simulator import SimulatorSettings
+
+# aioice gives up after six checks five to six seconds apart.
+PAST_CONSENT_SECONDS = 45.0
+
+HABITS = {
+    "lite": SimulatorSettings(ice_lite=True),
+    "lite on one port": SimulatorSettings(ice_lite=True, udp_port=0),
+    "candidates in the first section alone": SimulatorSettings(candidates_in_every_section=False),
+    "no tcp candidates": SimulatorSettings(tcp_candidates=False),
+    "many candidates": SimulatorSettings(ice_addresses=("127.0.0.1", "127.0.0.2", "127.0.0.3")),
+}
+
+
+@pytest.mark.parametrize("habits", HABITS.values(), ids=HABITS)
+async def test_habits_of_the_service(habits):
+    async with watched(habits) as watch, client_of(watch) as client:
+        await started(client)
+        await client.event("session.created")
+        await client.until(lambda: len(client.levels) > 10)
+        await watch.world.simulator.until(lambda state: state["sessions"][-1]["rtp"]["packets_received"] > 10)
+        if habits.tcp_candidates:
+            assert " tcp " in watch.world.simulator.state()["calls"][-1]["answer"]
+
+
+async def test_sessions_of_one_service_port_are_told_apart():
+    """The service answers every session from one address and port."""
+    async with watched(SimulatorSettings(udp_port=0)) as watch, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(Client(watch.world.url, CLIENT_KEY)) for _ in range(3)]
+        await asyncio.gather(*[started(client) for client in clients])
+        for client in clients:
+            await client.event("session.created")
+            await client.until(lambda client=client: client.levels)
+        answers = [call["answer"] for call in watch.world.simulator.state()["calls"]]
+        ports = {line.split()[5] for text in answers for line in text.splitlines() if line.startswith("a=candidate")}
+        udp = {
+            line.split()[5]
+            for text in answers
+            for line in text.splitlines()
+            if line.startswith("a=candidate") and " udp " in line
+        }
+        assert len(udp) == 1, ports
+        for number, session in enumerate(watch.world.simulator.state()["sessions"]):
+            await watch.world.simulator.say({"type": "response.output_text.delta", "delta": f"{number}"}, session["id"])
+        heard = [(await client.event("response.output_text.delta"))["delta"] for client in clients]
+        assert sorted(heard) == ["0", "1", "2"]
+        await clients[0].peer.close()
+        assert (await watch.ended()).reason == "client_left"
+        for client in clients[1:]:
+            before = len(client.levels)
+            await client.until(lambda client=client, before=before: len(client.levels) > before + 10)
+
+
+@pytest.mark.xdist_group("slow-consent")
+async def test_a_service_that_ignores_plain_checks_does_not_lose_us():
+    """Once connected it answers only checks with USE-CANDIDATE; an agent without it dies of that after 30 s."""
+    async with watched(SimulatorSettings(consent_quirk=True)) as watch, client_of(watch) as client:
+        await started(client)
+        await client.event("session.created")
+        await asyncio.sleep(PAST_CONSENT_SECONDS)
+        assert watch.records == []
+        (counters,) = watch.world.relay.registry.counters().values()
+        assert counters.upstream.packets_in > 40 * 50
+        assert counters.downstream.packets_in > 40 * 50
+        heard, sent = len(client.levels), watch.session()["rtp"]["packets_received"]
+        await client.until(lambda: len(client.levels) > heard + 25)
+        await watch.world.simulator.until(lambda state: state["sessions"][-1]["rtp"]["packets_received"] > sent + 25)
+        assert watch.session()["end"] is None

@@ -1,0 +1,79 @@
+"""A running relay with the stand-in for Azure behind it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from relay.app import Running, running
+from relay.config import (
+    AdminSettings,
+    ClientSettings,
+    HttpSettings,
+    IceSettings,
+    LimitSettings,
+    PolicySettings,
+    Secret,
+    Settings,
+    UpstreamProtocol,
+    UpstreamSettings,
+)
+from relay.simulator import Simulator, SimulatorSettings
+
+INSTRUCTIONS = "CANARY-7f3a. You are Contoso's assistant. Never give legal advice."
+CLIENT_KEY = "client-key-for-tests"
+DEPLOYMENT = "contoso-rt"
+TRANSCRIPTION = "contoso-transcribe"
+SECRETS = ("CANARY-7f3a", DEPLOYMENT, TRANSCRIPTION, "simulator-resource-key", "realtime-api-vmss")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Both programs; everything a test may look at."""
+
+    relay: Running
+    simulator: Simulator
+
+    @property
+    def url(self) -> str:
+        return self.relay.public_url
+
+
+def relay_settings(service_url: str, **sections: object) -> Settings:
+    """Settings of a relay on free loopback ports."""
+    settings = Settings(
+        upstream=UpstreamSettings(
+            endpoint=service_url,
+            webrtc_endpoint=service_url,
+            deployment=DEPLOYMENT,
+            transcription_deployment=TRANSCRIPTION,
+            api_key=Secret("simulator-resource-key"),
+        ),
+        clients=ClientSettings(keys=(Secret(CLIENT_KEY),)),
+        policy=PolicySettings(instructions=INSTRUCTIONS),
+        http=HttpSettings(host="127.0.0.1", port=0),
+        admin=AdminSettings(host="127.0.0.1", port=0),
+        ice=IceSettings(udp_host="127.0.0.1", udp_port=0),
+        limits=LimitSettings(),
+    )
+    return replace(settings, **sections)
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    simulator: SimulatorSettings | None = None,
+    *,
+    protocol: UpstreamProtocol = UpstreamProtocol.AZURE_GA,
+    service_seconds: float = 15.0,
+    **sections: object,
+) -> AsyncIterator[Bench]:
+    """Run both; `service_seconds` bounds each request upstream, `sections` replace sections of the relay's settings."""
+    wanted = simulator or SimulatorSettings()
+    wanted = replace(wanted, deployments=(DEPLOYMENT,), transcription_deployments=(TRANSCRIPTION,))
+    async with Simulator(wanted) as service:
+        settings = relay_settings(service.url, **sections)
+        upstream = replace(settings.upstream, protocol=protocol, timeout_seconds=service_seconds)
+        settings = replace(settings, upstream=upstream)
+        async with running(settings) as relay:
+            yield Bench(relay, service)

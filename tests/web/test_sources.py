@@ -1,0 +1,34 @@
+"""What the page's sources must keep to, read without a browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+WEB = Path(__file__).parents[2] / "web"
+MODULES = {path.name: path.read_text(encoding="utf-8") for path in WEB.glob("*.js")}
+HTML = (WEB / "index.html").read_text(encoding="utf-8")
+NAMESPACES = {"http://www.w3.org/2000/svg"}
+
+
+def test_every_failure_has_words_and_every_words_a_failure():
+    raised = {code for source in MODULES.values() for code in re.findall(r'new Failure\(\s*"(\w+)"', source)}
+    block = re.search(r"\n  failures: \{\n(.*?)\n  \},\n", MODULES["texts.js"], re.DOTALL)
+    assert block is not None
+    assert raised == set(re.findall(r"^    (\w+): \(", block[1], re.MULTILINE))
+
+
+def test_nothing_is_inline_and_nothing_comes_from_elsewhere():
+    assert re.findall(r"<(?:style\b|script(?![^>]*\bsrc=)[^>]*>)|\s(?:style|on\w+)=", HTML) == []
+    addresses = {
+        found
+        for source in [*MODULES.values(), HTML]
+        for found in re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^'\"\s)]*", source)
+    }
+    assert addresses <= NAMESPACES
+
+
+def test_texts_stand_in_one_place():
+    """Words between tags of index.html, other than the line for browsers without scripts, would escape translation."""
+    words = [text.strip() for text in re.findall(r">([^<>]+)<", HTML) if text.strip()]
+    assert words == ["This page needs JavaScript."]
