@@ -1,7 +1,4 @@
-"""What judging one event costs: the core's filter alone, no socket, no session around it.
-
-    python -m benchmarks.events [--rounds N]
-"""
+"""What judging one event costs: the core's filter alone, no socket and no session around it."""
 
 from __future__ import annotations
 
@@ -13,11 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.machine import describe
 from relay.core.event_filter import Action, EventFilter, ToClient, ToService
 from relay.core.lifecycle import Dialect, SessionStart
 from relay.core.policy import policy_from_instructions
-
-from benchmarks.machine import describe
 
 _INSTRUCTIONS = "You are the benchmark's assistant."
 _CLIENT_EVENT_BYTES = 200

@@ -1,9 +1,7 @@
 """What forwarding costs: added one-way latency, CPU per packet and memory, beside the stock aiortc way in the same run.
 
-    python -m benchmarks.forwarding [--sessions N] [--seconds S] [--stock-sessions N] [--nice N] [--json FILE]
-
-The relay has a core to itself, the load (clients and service) another. Exit code 0 when both targets are met, 1 when one
-is missed, 2 when it could not be measured.
+The relay has a core to itself, the load (clients and service) another. Exit code: 0 both targets are met, 1 one is
+missed, 2 it could not be measured. docs/performance.md tells the method.
 """
 
 from __future__ import annotations
@@ -179,7 +177,11 @@ def _free_port() -> int:
 
 
 def figures(run: Run, direct: Run) -> dict[str, Any]:
-    """All figures of one run; added latency is its percentile less the direct run's."""
+    """All figures of one run; added latency is its percentile less the direct run's.
+
+    Of runs that took turns, the added median is that of the differences slice by slice: a slice in which the machine was
+    taken away counts once, however many packets waited in it.
+    """
     found: dict[str, Any] = {
         "name": run.name,
         "sessions": run.sessions,
@@ -195,6 +197,7 @@ def figures(run: Run, direct: Run) -> dict[str, Any]:
         "threads": run.threads,
         "foreign_cpu_percent_relay_core": round(100 * run.foreign_relay_core),
         "foreign_cpu_percent_load_core": round(100 * run.foreign_load_core),
+        "stolen_cpu_percent": round(100 * run.stolen),
         "load_cpu_percent": round(100 * run.load_cpu),
     }
     for direction, times, base in (
@@ -205,6 +208,11 @@ def figures(run: Run, direct: Run) -> dict[str, Any]:
             here = percentile(times, percent)
             found[f"{direction}_ms_p{percent}"] = round(here, 3)
             found[f"{direction}_added_ms_p{percent}"] = round(here - percentile(base, percent), 3)
+    if len(run.slice_medians_ms) == len(direct.slice_medians_ms):
+        pairs = list(zip(run.slice_medians_ms, direct.slice_medians_ms, strict=True))
+        for at, direction in enumerate(("to_service", "to_client")):
+            added = statistics.median(here[at] - base[at] for here, base in pairs)
+            found[f"{direction}_added_ms_p50"] = round(added, 3)
     return found
 
 
@@ -226,21 +234,22 @@ def report(runs: list[dict[str, Any]], judged: list[Target]) -> str:
     lines = [f"{name:<10}{value}" for name, value in describe().items()]
     head = (
         f"{'':<21}{'sessions':>9}{'to service, ms':>24}{'to client, ms':>24}"
-        f"{'CPU us/':>10}{'RSS kB/':>9}{'threads':>9}{'arrived':>9}{'setup':>8}{'foreign CPU %':>15}"
+        f"{'CPU us/':>10}{'RSS kB/':>9}{'threads':>9}{'arrived':>9}{'setup':>8}{'other CPU %':>18}"
     )
     under = (
         f"{'':<30}{'p50/p95/p99':>24}{'p50/p95/p99':>24}"
-        f"{'packet':>10}{'session':>9}{'':>9}{'%':>9}{'ms':>8}{'relay/load':>15}"
+        f"{'packet':>10}{'session':>9}{'':>9}{'%':>9}{'ms':>8}{'relay/load/stolen':>18}"
     )
     lines += ["", head, under]
     for run in runs:
         relayed = run["name"] != "direct"
+        to_service, to_client = _triple(run, "to_service_ms"), _triple(run, "to_client_ms")
         arrived = 100 * run["packets_arrived"] / run["packets_sent"] if run["packets_sent"] else 0.0
-        noise = f"{run['foreign_cpu_percent_relay_core']}/{run['foreign_cpu_percent_load_core']}"
+        noise = f"{run['foreign_cpu_percent_relay_core']}/{run['foreign_cpu_percent_load_core']}/{run['stolen_cpu_percent']}"
         lines.append(
-            f"{run['name']:<21}{run['sessions']:>9}{_triple(run, 'to_service_ms'):>24}{_triple(run, 'to_client_ms'):>24}"
+            f"{run['name']:<21}{run['sessions']:>9}{to_service:>24}{to_client:>24}"
             f"{run['cpu_us_per_packet'] if relayed else '':>10}{run['rss_kb_per_session'] if relayed else '':>9}"
-            f"{run['threads'] if relayed else '':>9}{arrived:>9.2f}{run['setup_ms_p50']:>8}{noise:>15}"
+            f"{run['threads'] if relayed else '':>9}{arrived:>9.2f}{run['setup_ms_p50']:>8}{noise:>18}"
         )
         if relayed:
             to_service, to_client = _triple(run, "to_service_added_ms"), _triple(run, "to_client_added_ms")

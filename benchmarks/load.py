@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from aiortc import RTCCertificate
 
-from benchmarks.machine import Cores, busy_seconds, usage
+from benchmarks.machine import Cores, CoreTime, core_time, usage
 from benchmarks.peer import Peer, Remote
 from benchmarks.service import Service
 from benchmarks.voice import FRAME_SECONDS, SpeechEdge, spoken_cycle, stamp_of, stamped, starts_speech
@@ -78,7 +78,8 @@ class Call:
 class Run:
     """What was seen of one group of calls. Latencies are one-way, in milliseconds, sorted.
 
-    `cpu_seconds` is of the relay's process alone; `foreign_…` and `load_cpu` are shares of a core.
+    `cpu_seconds` is of the relay's process alone; `foreign_…`, `stolen` and `load_cpu` are shares of a core;
+    `slice_medians_ms` are those of each slice, to the service and to the client.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Run:
     arrived: int = 0
     to_service_ms: list[float] = field(default_factory=list)
     to_client_ms: list[float] = field(default_factory=list)
+    slice_medians_ms: list[tuple[float, float]] = field(default_factory=list)
     setup_ms: list[float] = field(default_factory=list)
     measured_by: str = "stamp"
     cpu_seconds: float = 0.0
@@ -95,6 +97,7 @@ class Run:
     threads: int = 0
     foreign_relay_core: float = 0.0
     foreign_load_core: float = 0.0
+    stolen: float = 0.0
     load_cpu: float = 0.0
 
     @property
@@ -121,10 +124,25 @@ class Group:
         """Resident kilobytes of the relay."""
         return usage(self.pid).rss_kb if self.pid is not None else 0
 
+    def take_times(self) -> None:
+        """Move the times of a slice from the streams to the run."""
+        run = self.run
+        stamps = any(stream.by_stamp for stream in self.streams)
+        run.measured_by = "stamp" if stamps else "edge"
+        medians = []
+        for at, times in enumerate((run.to_service_ms, run.to_client_ms)):
+            streams = [call.streams[at] for call in self.calls]
+            new = [ns / 1e6 for stream in streams for ns in (stream.by_stamp if stamps else stream.by_edge)]
+            times += new
+            medians.append(percentile(sorted(new), 50))
+        run.slice_medians_ms.append((medians[0], medians[1]))
+        for stream in self.streams:
+            del stream.by_stamp[:], stream.by_edge[:]
+
     def conclude(self, cores: Cores) -> None:
         """Sum the slices up."""
         run = self.run
-        relay_core = load_core = own = 0.0
+        relay_core = load_core = stolen = own = 0.0
         for before, after in self.readings:
             run.seconds += after.clock - before.clock
             run.sent += after.sent - before.sent
@@ -132,23 +150,26 @@ class Group:
             run.cpu_seconds += after.relay_cpu - before.relay_cpu
             run.threads = after.threads
             own += after.own_cpu - before.own_cpu
-            relay_core += after.relay_core - before.relay_core
-            load_core += after.load_core - before.load_core
+            relay_core += after.relay_core.busy - before.relay_core.busy
+            load_core += after.load_core.busy - before.load_core.busy
+            stolen += after.relay_core.stolen - before.relay_core.stolen
+            stolen += after.load_core.stolen - before.load_core.stolen
         # What the cores did beyond the relay and the load is other people's work.
         ours = (run.cpu_seconds, own) if cores.relay != cores.load else (run.cpu_seconds + own,) * 2
         run.foreign_relay_core = max(0.0, relay_core - ours[0]) / run.seconds
         run.foreign_load_core = max(0.0, load_core - ours[1]) / run.seconds
+        run.stolen = stolen / 2 / run.seconds
         run.load_cpu = own / run.seconds
-        stamps = any(stream.by_stamp for stream in self.streams)
-        run.measured_by = "stamp" if stamps else "edge"
-        run.to_service_ms = _milliseconds([call.streams[0] for call in self.calls], stamps=stamps)
-        run.to_client_ms = _milliseconds([call.streams[1] for call in self.calls], stamps=stamps)
+        run.to_service_ms.sort()
+        run.to_client_ms.sort()
 
 
 class Load:
     """Opens calls at some base URL, whose far ends are in `service`, and measures while they talk."""
 
-    def __init__(self, service: Service, certificate: RTCCertificate, cores: Cores, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, service: Service, certificate: RTCCertificate, cores: Cores, http: aiohttp.ClientSession
+    ) -> None:
         self._service = service
         self._certificate = certificate
         self._cores = cores
@@ -200,6 +221,7 @@ class Load:
             for stream in group.streams:
                 stream.timed = False
             group.readings.append((before, _Reading.take(group, self._cores)))
+            group.take_times()
         await asyncio.sleep(_DRAIN_SECONDS)
 
     async def _open(self, base_url: str, key: str) -> Call:
@@ -240,8 +262,8 @@ class _Reading:
     relay_cpu: float
     threads: int
     own_cpu: float
-    relay_core: float
-    load_core: float
+    relay_core: CoreTime
+    load_core: CoreTime
 
     @classmethod
     def take(cls, group: Group, cores: Cores) -> _Reading:
@@ -255,8 +277,8 @@ class _Reading:
             relay.cpu_seconds if relay is not None else 0.0,
             relay.threads if relay is not None else 0,
             own.user + own.system,
-            busy_seconds(cores.relay),
-            busy_seconds(cores.load),
+            core_time(cores.relay),
+            core_time(cores.load),
         )
 
 
@@ -265,10 +287,6 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     if not ordered:
         return 0.0
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-def _milliseconds(streams: Sequence[Stream], *, stamps: bool) -> list[float]:
-    return sorted(ns / 1e6 for stream in streams for ns in (stream.by_stamp if stamps else stream.by_edge))
 
 
 @contextlib.asynccontextmanager

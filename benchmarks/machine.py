@@ -41,19 +41,25 @@ def usage(pid: int) -> Usage:
     # proc(5): the command may hold anything, so fields are counted from the bracket that ends it.
     fields = (proc / "stat").read_text().rpartition(")")[2].split()
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-    return Usage(
-        (int(fields[11]) + int(fields[12])) / _TICKS, int(status["VmRSS"].split()[0]), int(status["Threads"])
-    )
+    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(status["VmRSS"].split()[0]), int(status["Threads"]))
 
 
-def busy_seconds(core: int) -> float:
-    """CPU seconds of a core since boot, of everybody, the hypervisor's share (steal) included."""
+@dataclass(frozen=True, slots=True)
+class CoreTime:
+    """Seconds since boot that a core worked, for anybody, and that the hypervisor gave to another machine (steal)."""
+
+    busy: float
+    stolen: float
+
+
+def core_time(core: int) -> CoreTime:
+    """Read /proc/stat; zeros for a core that is not in it."""
     for line in Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()
         if name == f"cpu{core}":
             # proc(5): user nice system idle iowait irq softirq steal; guest time is part of user.
-            return sum(int(fields[at]) for at in (0, 1, 2, 5, 6, 7)) / _TICKS
-    return 0.0
+            return CoreTime(sum(int(fields[at]) for at in (0, 1, 2, 5, 6)) / _TICKS, int(fields[7]) / _TICKS)
+    return CoreTime(0.0, 0.0)
 
 
 def describe() -> dict[str, str]:

@@ -48,11 +48,16 @@ class Remote:
         """Read an offer or an answer with an audio section that has Opus and, after it, a data section."""
         media = SessionDescription.parse(text).media
         audio, data = media[0], media[1]
+        ice = audio.ice
+        if ice is None or ice.usernameFragment is None or ice.password is None:
+            raise ConnectionError("a description without ICE credentials")
         candidates = [each for each in audio.ice_candidates if each.protocol == "udp" and ":" not in each.ip]
         opus = next(each for each in audio.rtp.codecs if each.mimeType.lower() == "audio/opus")
+        if opus.payloadType is None:
+            raise ConnectionError("a description without a payload type for Opus")
         return cls(
-            audio.ice.usernameFragment,
-            audio.ice.password,
+            ice.usernameFragment,
+            ice.password,
             audio.dtls,
             (candidates[0].ip, candidates[0].port) if candidates else None,
             opus.payloadType,
@@ -74,7 +79,7 @@ class Peer:
         self._ssrc = secrets.randbits(32) or 1
         self._sequence = self._timestamp = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
         self._socket.bind((HOST, 0))
         self._path = _Path(self._send)
@@ -219,11 +224,14 @@ class Peer:
 
     def _use(self, channel: RTCDataChannel) -> None:
         self.channel = channel
-        channel.on("message", lambda text: self.on_text(text))
+        channel.on("message", self._on_message)
         if channel.readyState == "open":
             self.opened.set()
         else:
             channel.on("open", self.opened.set)
+
+    def _on_message(self, text: str) -> None:
+        self.on_text(text)
 
 
 class _Path:

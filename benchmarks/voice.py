@@ -28,16 +28,16 @@ def spoken_cycle() -> list[bytes]:
     loud = at >= len(at) // 2
     wave = (np.sign(np.sin(2 * np.pi * _BUZZ_HERTZ * at / _SAMPLE_RATE)) * _BUZZ_AMPLITUDE * loud).astype(np.int16)
     encoder = CodecContext.create("libopus", "w")
-    encoder.bit_rate = _BIT_RATE  # type: ignore[attr-defined]  # an audio context, which the stub does not say
-    encoder.format = "s16"  # type: ignore[attr-defined]
-    encoder.layout = "mono"  # type: ignore[attr-defined]
-    encoder.sample_rate = _SAMPLE_RATE  # type: ignore[attr-defined]
+    encoder.bit_rate = _BIT_RATE
+    encoder.format = "s16"
+    encoder.layout = "mono"
+    encoder.sample_rate = _SAMPLE_RATE
     encoder.options = {"vbr": "off"}
     packets: list[bytes] = []
     for start in range(0, len(wave), FRAME_SAMPLES):
         frame = AudioFrame.from_ndarray(wave[None, start : start + FRAME_SAMPLES], layout="mono")
         frame.sample_rate, frame.pts = _SAMPLE_RATE, start
-        packets += [bytes(packet) for packet in encoder.encode(frame)]  # type: ignore[attr-defined]
+        packets += [bytes(packet) for packet in encoder.encode(frame)]
     return [_with_room(packet) for packet in packets]
 
 

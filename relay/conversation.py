@@ -39,9 +39,6 @@ from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal,
 
 T = TypeVar("T")
 
-# What a client is shown as its model when it named none.
-DEFAULT_MODEL = "gpt-realtime"
-
 # In which stage a session failed that ended before it was active.
 _FAILED_STAGE = {
     EndReason.CLIENT_UNREACHABLE: (LegName.DOWNSTREAM, Stage.ICE),
@@ -153,7 +150,7 @@ class Conversation:
                 dialect=request.dialect,
                 service_dialect=self._upstream.dialect,
                 webrtc_filter=request.webrtc_filter,
-                model=request.model or DEFAULT_MODEL,
+                model=request.model,
                 policy=policy,
                 transcription_name=shown,
                 limits=self._limits,

@@ -12,7 +12,7 @@ from relay.api.bodies import FORM_MAX_BYTES, SDP_MAX_BYTES, media_type, offer_te
 from relay.api.door_names import door_of
 from relay.api.form import form_fields
 from relay.api.mint import refuse_sideband
-from relay.api.session_wish import Wish, ga_wish, in_dialect, json_object, merged, model_name
+from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, in_dialect, json_object, merged, model_name
 from relay.api.telemetry_port import AuthMethod
 from relay.core.doors import Opened, OpenRequest
 from relay.core.ephemeral_keys import Begun, EphemeralKeys, Grant, InUse, Replay, Unknown
@@ -113,7 +113,7 @@ def _open_request(request: web.Request, offer: str, wish: Wish, grant: Grant) ->
         offer=offer,
         dialect=wish.dialect,
         webrtc_filter=request.query.get("webrtcfilter", "").lower() == "on",
-        model=grant.model or wish.model,
+        model=grant.model or wish.model or DEFAULT_MODEL_NAMES[wish.dialect],
         client_session=session,
         owner=grant.owner,
         door=door_of(request.path).value,

@@ -14,14 +14,14 @@ class OpenRequest:
     """A browser's wish for a session.
 
     `client_session` is the session configuration the client sent with its mint or its offer, in its door's dialect and
-    not yet judged; `model` the name it asked for; `owner` names the credential that may hang the session up; `door` is
+    not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang the session up; `door` is
     the door's name in metrics and logs.
     """
 
     offer: str
     dialect: Dialect
     webrtc_filter: bool
-    model: str | None
+    model: str
     client_session: dict[str, Any] | None
     owner: str
     door: str = "other"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from aioice import Candidate as AioiceCandidate
 from aioice import Connection
-from aioice.ice import CandidatePair, StunProtocol
+from aioice.ice import StunProtocol
 from aioice.stun import Message
 
 from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
@@ -23,6 +23,8 @@ from relay.rtc.ice_lite import Inlets
 from relay.rtc.udp import UdpSocket
 
 _LOG = logging.getLogger(__name__)
+# DTLS datagrams of one flight that may come before a pair is selected.
+_EARLY_DATAGRAMS = 8
 _WILDCARD = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - the kernel picks the source address by its routes
 
 
@@ -37,6 +39,7 @@ class UpstreamIce:
         self._sockets: dict[StunProtocol, UdpSocket] = {}
         self._remote: Address | None = None
         self._selected: UdpSocket | None = None
+        self._early: list[tuple[bytes, Address]] = []
         self._watch: asyncio.Task[None] | None = None
 
     async def connect(self, remote: RemoteDescription) -> None:
@@ -60,6 +63,7 @@ class UpstreamIce:
         self._remote = pair.remote_addr
         self._selected = self._sockets[pair.protocol]
         self._selected.connect(pair.remote_addr)
+        self._take_early()
         self._watch = asyncio.create_task(self._watch_consent(), name="upstream-consent")
 
     def send(self, datagram: bytes) -> bool:
@@ -74,7 +78,9 @@ class UpstreamIce:
         kind = classify(datagram)
         if kind is DatagramKind.STUN:
             self._on_stun(protocol, datagram, address)
-        elif address[:2] != self._remote and not self._is_validated(address):
+        elif self._remote is None and kind is DatagramKind.DTLS and len(self._early) < _EARLY_DATAGRAMS:
+            self._early.append((datagram, address))
+        elif address[:2] != self._remote:
             self.dropped[DropCause.STRANGER] += 1
         elif kind is DatagramKind.RTP:
             self._inlets.rtp(datagram)
@@ -114,12 +120,14 @@ class UpstreamIce:
             self.dropped[DropCause.STUN_MALFORMED] += 1
             _LOG.debug("STUN datagram refused: %s", type(error).__name__)
 
-    def _is_validated(self, address: Address) -> bool:
-        # The service may begin DTLS before connect() has returned: its address counts once one check succeeded.
-        return any(
-            pair.state is CandidatePair.State.SUCCEEDED and pair.remote_addr == address[:2]
-            for pair in self._connection._check_list  # noqa: SLF001 - private name: aioice does not list its pairs
-        )
+    def _take_early(self) -> None:
+        # The service may begin DTLS before connect() has returned; a ClientHello lost costs a second.
+        early, self._early = self._early, []
+        for datagram, address in early:
+            if address[:2] == self._remote:
+                self._inlets.dtls(datagram)
+            else:
+                self.dropped[DropCause.STRANGER] += 1
 
     async def _watch_consent(self) -> None:
         await self._connection.get_event()

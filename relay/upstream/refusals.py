@@ -83,13 +83,15 @@ _PUBLIC: dict[ServiceRefusal, tuple[int, ErrorCode, str]] = {
 }
 # SDKs retry on 5xx by themselves; these two never get better by asking again.
 _HOPELESS = frozenset({ServiceRefusal.UNAUTHORIZED, ServiceRefusal.NO_DEPLOYMENT})
+# After these a call may be under way at the service: a retry would open a second one.
+_MAY_HAVE_BEGUN = frozenset({ServiceRefusal.TIMEOUT, ServiceRefusal.INVALID_ANSWER})
 
 
 def to_api_error(error: ServiceError) -> ApiError:
     """Make the refusal a client sees: no host, deployment, key, id or word of the service's own message in it."""
     status, code, message = _PUBLIC[error.refusal]
     headers: dict[str, str] = {}
-    if error.refusal in _HOPELESS:
+    if error.refusal in _HOPELESS or (error.operation is Operation.CALL and error.refusal in _MAY_HAVE_BEGUN):
         headers["x-should-retry"] = "false"
     if error.refusal is ServiceRefusal.RATE_LIMITED and error.retry_after_ms is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after_ms / 1000))

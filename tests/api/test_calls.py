@@ -109,7 +109,7 @@ async def test_v030_extra_parts_are_passed_over(doors, offer, client_key):
     extra = [part(name, "x") for name in ("instructions", "model", "metadata", "instructions")]
     answer = await doors.post(CALLS, key=client_key, data=form(*extra, part("sdp", offer)), headers=FORM)
     assert answer.status == 201
-    assert (asked(doors).client_session, asked(doors).model) == (None, None)
+    assert (asked(doors).client_session, asked(doors).model) == (None, "gpt-realtime")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ async def test_v034_a_deployments_name_is_a_name_like_any_other(doors, client_ke
 async def test_v036_v039_other_query_parameters_are_ignored(doors, client_key, query):
     await doors.call(client_key, f"{CALLS}?{query}")
     request = asked(doors)
-    assert (request.model, request.client_session, request.webrtc_filter) == (None, None, False)
+    assert (request.model, request.client_session, request.webrtc_filter) == ("gpt-realtime", None, False)
 
 
 @pytest.mark.parametrize("path", [CALLS, "/openai/v1/realtime/calls", "/v1/realtimertc"])

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 
 import pytest
+from support.client import Client
 from support.resources import held, nothing_left_since, resident_bytes
 from support.service import CLIENT_KEY
 from support.sessions import watched
-
-from support.lean_client import LeanClient
 
 SESSIONS = 200
 WARM_UP = 40
@@ -28,7 +26,7 @@ async def test_two_hundred_sessions_in_sequence_leave_nothing():
                 gc.collect()
                 resident = resident_bytes()
             watch.records.clear()
-            async with LeanClient(watch.world.url, CLIENT_KEY) as client:
+            async with Client(watch.world.url, CLIENT_KEY, sound=False) as client:
                 await client.connect()
             assert (await watch.ended()).reason == "client_left"
         await watch.nothing_live()

@@ -34,10 +34,14 @@ class Tone(AudioStreamTrack):
 
 
 class Client:
-    """One browser-like peer. `events` holds every event received, `levels` the energy of every frame heard."""
+    """One browser-like peer. `events` holds every event received, `levels` the energy of every frame heard.
 
-    def __init__(self, base: str, key: str, *, data: bool = True) -> None:
+    Without `data` it has no channel; without `sound` it offers audio, sends none and hears none.
+    """
+
+    def __init__(self, base: str, key: str, *, data: bool = True, sound: bool = True) -> None:
         self.base = base
+        self._sound = sound
         self.key = key
         self.microphone = Tone()
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -80,7 +84,10 @@ class Client:
         return str(self.minted["value"])
 
     async def offer(self, *, with_candidates: bool = False) -> str:
-        self.peer.addTrack(self.microphone)
+        if self._sound:
+            self.peer.addTrack(self.microphone)
+        else:
+            self.peer.addTransceiver("audio", direction="sendonly")
         await self.peer.setLocalDescription(await self.peer.createOffer())
         sdp = self.peer.localDescription.sdp
         if with_candidates:

@@ -1,0 +1,255 @@
+"""The public UDP port against strangers, forgers and neighbours; checks are made by aioice, not by us."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from dataclasses import dataclass, field
+
+import pytest
+from aioice import stun
+
+from relay.core.rtp import DropCause
+from relay.rtc.endpoint import Endpoint
+from relay.rtc.ice_lite import MAX_ADDRESSES, IceLiteAgent, Inlets
+
+CLIENT_HELLO = b"\x16\xfe\xff" + bytes(60)
+RTP = b"\x80\x6f" + bytes(40)
+RTCP = b"\x80\xc8" + bytes(26)
+HERE = ("127.0.0.1", 40_000)
+THERE = ("127.0.0.1", 40_001)
+
+
+@dataclass
+class Taken:
+    """What a leg was handed."""
+
+    dtls: list[bytes] = field(default_factory=list)
+    rtp: list[bytes] = field(default_factory=list)
+    rtcp: list[bytes] = field(default_factory=list)
+
+    @property
+    def inlets(self) -> Inlets:
+        return Inlets(self.dtls.append, self.rtp.append, self.rtcp.append)
+
+    def __len__(self) -> int:
+        return len(self.dtls) + len(self.rtp) + len(self.rtcp)
+
+
+class Clock:
+    """Monotonic seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def endpoint(clock):
+    port = Endpoint("127.0.0.1", 0, clock)
+    yield port
+    port.close()
+
+
+class Wire:
+    """Answers of the endpoint, kept instead of sent."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.sent: list[tuple[bytes, object]] = []
+        endpoint.send = lambda datagram, address: self.sent.append((datagram, address)) or True
+
+    def last(self, key: str) -> stun.Message:
+        """The last answer, whose integrity aioice checks with the key."""
+        message = stun.parse_message(self.sent[-1][0])
+        message.check_message_integrity(key.encode())
+        return message
+
+
+def agent_of(endpoint: Endpoint, name: str = "one") -> tuple[IceLiteAgent, Taken]:
+    taken = Taken()
+    return endpoint.add_agent(f"ufrag-{name}", f"password-of-{name}-long-enough", "peer", taken.inlets), taken
+
+
+def check(agent: IceLiteAgent, *, key: str | None = None, username: str | None = None, nominate=False, **more) -> bytes:
+    """A connectivity check as a controlling agent sends it; `more` are further attributes."""
+    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    message.attributes["USERNAME"] = username or f"{agent.ufrag}:peer"
+    message.attributes["PRIORITY"] = 1
+    if "ICE-CONTROLLED" not in more:
+        message.attributes["ICE-CONTROLLING"] = 1
+    message.attributes.update(more)
+    if nominate:
+        message.attributes["USE-CANDIDATE"] = None
+    message.add_message_integrity((key or agent.pwd).encode())
+    message.add_fingerprint()
+    return bytes(message)
+
+
+async def test_a_check_is_answered_with_the_address_it_came_from(endpoint):
+    agent, _ = agent_of(endpoint)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.setblocking(False)
+        peer.sendto(check(agent, nominate=True), ("127.0.0.1", endpoint.port))
+        answer = stun.parse_message(await asyncio.wait_for(loop.sock_recv(peer, 2048), 5))
+        assert answer.message_class is stun.Class.RESPONSE
+        assert answer.attributes["XOR-MAPPED-ADDRESS"] == peer.getsockname()
+        await asyncio.wait_for(agent.connected(), 5)
+        assert agent.selected == peer.getsockname()
+        assert agent.send(b"\x80hello")
+        assert await asyncio.wait_for(loop.sock_recv(peer, 2048), 5) == b"\x80hello"
+
+
+async def test_strangers_reach_nobody_and_get_no_answer(endpoint):
+    wire = Wire(endpoint)
+    agent, taken = agent_of(endpoint)
+    endpoint.on_datagram(check(agent), HERE)
+    answers = len(wire.sent)
+    expected = [
+        (b"", DropCause.EMPTY),
+        (b"\x80" + bytes(1500), DropCause.OVERSIZED),
+        (CLIENT_HELLO, DropCause.STRANGER),
+        (RTP, DropCause.STRANGER),
+        (RTCP, DropCause.STRANGER),
+        (b"\xff" * 20, DropCause.STRANGER),
+        (b"\x00\x01" + bytes(18), DropCause.STUN_MALFORMED),
+        (b"\x00", DropCause.STUN_MALFORMED),
+        (check(agent, username="nobody:peer"), DropCause.STUN_UNKNOWN_SESSION),
+        (check(agent, key="another password, wrong"), DropCause.STUN_NOT_AUTHENTIC),
+        (check(agent, username=f"{agent.ufrag}:stranger"), DropCause.STUN_NOT_AUTHENTIC),
+    ]
+    for datagram, cause in expected:
+        before = endpoint.dropped[cause]
+        endpoint.on_datagram(datagram, THERE)
+        assert endpoint.dropped[cause] == before + 1, cause
+    assert (len(taken), len(wire.sent)) == (0, answers)
+    assert agent.selected == HERE
+
+
+async def test_random_datagrams_are_counted_and_nothing_more(endpoint):
+    wire = Wire(endpoint)
+    agent_of(endpoint)
+    source = random.Random(7)
+    for _ in range(5000):
+        endpoint.on_datagram(source.randbytes(source.randrange(0, 1700)), THERE)
+    assert sum(endpoint.dropped.values()) == 5000
+    assert wire.sent == []
+
+
+async def test_strangers_do_not_stop_the_socket(endpoint):
+    """Over the real socket: the empty datagram ends a session of stock aiortc."""
+    agent, taken = agent_of(endpoint)
+    loop = asyncio.get_running_loop()
+    source = random.Random(8)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.setblocking(False)
+        for datagram in (b"", b"\x00", bytes(9000), source.randbytes(1200), CLIENT_HELLO):
+            peer.sendto(datagram, ("127.0.0.1", endpoint.port))
+        peer.sendto(check(agent), ("127.0.0.1", endpoint.port))
+        answer = stun.parse_message(await asyncio.wait_for(loop.sock_recv(peer, 2048), 5))
+        assert answer.message_class is stun.Class.RESPONSE
+        assert (endpoint.dropped[DropCause.EMPTY], endpoint.dropped[DropCause.OVERSIZED]) == (1, 1)
+        assert len(taken) == 0
+
+
+async def test_after_a_check_each_kind_has_its_inlet(endpoint):
+    Wire(endpoint)
+    agent, taken = agent_of(endpoint)
+    endpoint.on_datagram(CLIENT_HELLO, HERE)
+    assert taken.dtls == []
+    endpoint.on_datagram(check(agent), HERE)
+    for datagram in (CLIENT_HELLO, RTP, RTCP, b"\xff" * 20):
+        endpoint.on_datagram(datagram, HERE)
+    assert (taken.dtls, taken.rtp, taken.rtcp) == ([CLIENT_HELLO], [RTP], [RTCP])
+    assert endpoint.dropped == {DropCause.STRANGER: 1, DropCause.UNRECOGNISED: 1}
+
+
+async def test_a_living_session_keeps_its_address(endpoint, clock):
+    wire = Wire(endpoint)
+    (one, of_one), (two, of_two) = agent_of(endpoint, "one"), agent_of(endpoint, "two")
+    endpoint.on_datagram(check(one), HERE)
+    clock.now += 14.9
+    endpoint.on_datagram(check(two), HERE)
+    assert endpoint.dropped[DropCause.ADDRESS_TAKEN] == 1
+    assert (two.selected, len(wire.sent)) == (None, 1)
+    endpoint.on_datagram(RTP, HERE)
+    assert (len(of_one), len(of_two)) == (1, 0)
+    # Silent for 15 s it has lost it.
+    clock.now += 0.2
+    endpoint.on_datagram(check(two), HERE)
+    endpoint.on_datagram(RTP, HERE)
+    assert (len(of_one), len(of_two)) == (1, 1)
+    assert (one.selected, two.selected) == (None, HERE)
+    assert not one.send(RTP)
+
+
+async def test_a_session_proves_a_bounded_number_of_addresses(endpoint, clock):
+    Wire(endpoint)
+    agent, taken = agent_of(endpoint)
+    addresses = [("127.0.0.1", 41_000 + number) for number in range(MAX_ADDRESSES + 5)]
+    endpoint.on_datagram(check(agent, nominate=True), addresses[0])
+    for address in addresses[1:]:
+        clock.now += 0.1
+        endpoint.on_datagram(check(agent), address)
+    assert endpoint.dropped[DropCause.ADDRESS_LIMIT] == 5
+    assert len(endpoint._by_address) == len(agent._addresses) == MAX_ADDRESSES
+    # The oldest go; the selected one stays whatever its age.
+    assert agent.selected == addresses[0]
+    for address in addresses:
+        endpoint.on_datagram(RTP, address)
+    assert len(taken.rtp) == MAX_ADDRESSES
+    endpoint.remove_agent(agent)
+    assert (endpoint._by_address, endpoint._by_ufrag) == ({}, {})
+    endpoint.on_datagram(check(agent), HERE)
+    assert endpoint.dropped[DropCause.STUN_UNKNOWN_SESSION] == 1
+
+
+async def test_the_peer_nominates(endpoint):
+    wire = Wire(endpoint)
+    agent, _ = agent_of(endpoint)
+    endpoint.on_datagram(check(agent), HERE)
+    assert agent.selected == HERE
+    endpoint.on_datagram(check(agent, nominate=True), THERE)
+    assert agent.selected == THERE
+    endpoint.on_datagram(check(agent), HERE)
+    assert agent.selected == THERE
+    agent.send(RTP)
+    assert wire.sent[-1] == (RTP, THERE)
+
+
+async def test_a_role_conflict_is_answered_and_proves_nothing(endpoint):
+    wire = Wire(endpoint)
+    agent, _ = agent_of(endpoint)
+    endpoint.on_datagram(check(agent, **{"ICE-CONTROLLED": 1}), HERE)
+    answer = wire.last(agent.pwd)
+    assert (answer.message_class, answer.attributes["ERROR-CODE"][0]) == (stun.Class.ERROR, 487)
+    assert (agent.selected, endpoint._by_address, agent.last_check) == (None, {}, 0.0)
+
+
+async def test_answers_are_signed_and_no_larger_than_twice_the_check(endpoint):
+    """Nobody is made a reflector: only the holder of the password is answered, and not with much."""
+    wire = Wire(endpoint)
+    agent, _ = agent_of(endpoint)
+    asked = check(agent)
+    endpoint.on_datagram(asked, HERE)
+    assert wire.last(agent.pwd).attributes["XOR-MAPPED-ADDRESS"] == HERE
+    assert len(wire.sent[-1][0]) <= 2 * len(asked)
+
+
+async def test_a_taken_port_is_an_error_and_a_closed_one_is_free():
+    first = Endpoint("127.0.0.1", 0)
+    port = first.port
+    with pytest.raises(OSError, match="in use"):
+        Endpoint("127.0.0.1", port)
+    first.close()
+    Endpoint("127.0.0.1", port).close()

@@ -1,0 +1,143 @@
+"""The names of aiortc, aioice and pylibsrtp that are not public and that `relay/rtc` uses still mean the same.
+
+`relay/rtc` uses no other: the last test reads it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+
+import pylibsrtp
+import pytest
+from aioice import Candidate, Connection
+from aioice.ice import CandidatePair, StunProtocol
+from aiortc.rtcdatachannel import RTCDataChannel
+from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate, RTCDtlsTransport, State
+from aiortc.rtcsctptransport import DataChunk, InboundStream, RTCSctpTransport
+
+import relay.rtc
+from relay.rtc.dtls import DtlsPath
+
+# What relay/rtc overrides, with the parameters it is called with.
+OVERRIDDEN = [
+    (RTCCertificate, "_create_ssl_context", ["self", "srtp_profiles"]),
+    (RTCDtlsTransport, "_setup_srtp", ["self"]),
+    (RTCSctpTransport, "_handle_data", ["self", "data"]),
+    (RTCSctpTransport, "_receive_data_chunk", ["self", "chunk"]),
+    (RTCSctpTransport, "_data_channel_receive", ["self", "stream_id", "pp_id", "data"]),
+    (RTCSctpTransport, "_set_state", ["self", "state"]),
+    (Connection, "build_request", ["self", "pair", "nominate"]),
+]
+# Every private attribute relay/rtc touches on an object that is not its own.
+USED = {
+    "_create_ssl_context",
+    "_data_channel_receive",
+    "_data_channels",
+    "_advertised_rwnd",
+    "_handle_data",
+    "_inbound_streams",
+    "_local_candidates",
+    "_local_candidates_end",
+    "_local_candidates_start",
+    "_nominated",
+    "_protocols",
+    "_receive_data_chunk",
+    "_recv",
+    "_role",
+    "_rx_srtp",
+    "_sack_misordered",
+    "_send",
+    "_set_role",
+    "_set_state",
+    "_setup_srtp",
+    "_srtp_profiles",
+    "_ssl",
+    "_state",
+    "_tx_srtp",
+}
+
+
+def test_versions_are_those_the_code_was_written_against():
+    assert (version("aiortc"), version("aioice"), version("pylibsrtp")) == ("1.16.0", "0.13.0", "1.0.0")
+
+
+@pytest.mark.parametrize(("owner", "name", "parameters"), OVERRIDDEN, ids=[each[1] for each in OVERRIDDEN])
+def test_what_is_overridden_is_called_as_before(owner, name, parameters):
+    assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+async def test_dtls_transport_over_a_path_of_ours():
+    path = DtlsPath(lambda _: True)
+    transport = RTCDtlsTransport(path, [RTCCertificate.generateCertificate()])
+    assert (transport._state, transport._role, transport._ssl) == (State.NEW, "auto", None)
+    assert (transport._rx_srtp, transport._tx_srtp) == (None, None)
+    assert transport._srtp_profiles is SRTP_PROFILES
+    for profile in SRTP_PROFILES:
+        view = bytes(range(2 * (profile.key_length + profile.salt_length)))
+        key = profile.get_key_and_salt(view, 1)
+        assert len(key) == profile.key_length + profile.salt_length
+        any_source = pylibsrtp.Policy.SSRC_ANY_INBOUND
+        assert pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=any_source, srtp_profile=profile.libsrtp_profile))
+        assert isinstance(profile.openssl_profile, bytes)
+    transport._set_role("client")
+    assert transport._role == "client"
+    source = inspect.getsource(RTCDtlsTransport)
+    # Where our path is read and written, and how the transport hands data on.
+    for call in ("self.transport._recv()", "self.transport._send(data)", "self._data_receiver._handle_data(data)"):
+        assert call in source, call
+
+
+async def test_sctp_transport():
+    transport = RTCSctpTransport(RTCDtlsTransport(DtlsPath(lambda _: True), [RTCCertificate.generateCertificate()]))
+    assert (transport._inbound_streams, transport._data_channels, transport._sack_misordered) == ({}, {}, set())
+    assert transport._advertised_rwnd > 0
+    assert {"CLOSED", "ESTABLISHED"} <= {state.name for state in RTCSctpTransport.State}
+    assert InboundStream().reassembly == []
+    chunk = DataChunk()
+    assert (chunk.stream_id, chunk.user_data) == (0, b"")
+    assert isinstance(RTCDataChannel.bufferedAmount, property)
+
+
+async def test_aioice_connection():
+    connection = Connection(ice_controlling=True, local_username="a" * 16, local_password="b" * 32)
+    assert (connection._local_candidates, connection._protocols, connection._nominated) == ([], [], {})
+    assert (connection._local_candidates_start, connection._local_candidates_end) == (False, False)
+    protocol = StunProtocol(connection)
+    pair = CandidatePair(protocol, Candidate("a", 1, "udp", 1, "127.0.0.1", 5, "host"))
+    pair.remote_candidate._network_host = "127.0.0.1"
+    assert pair.remote_addr == ("127.0.0.1", 5)
+    # The pair of the one component is kept under 1; consent checks go through build_request.
+    assert "self._nominated[pair.component] = pair" in inspect.getsource(Connection.check_complete)
+    assert "self.build_request(pair, nominate=False)" in inspect.getsource(Connection.query_consent)
+    assert "await self.close()" in inspect.getsource(Connection.query_consent)
+    for name in ("connection_made", "connection_lost", "datagram_received"):
+        assert callable(getattr(protocol, name))
+
+
+def test_no_other_private_name_is_used():
+    found = set()
+    for path in Path(relay.rtc.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        own = _own_names(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                found |= {node.attr} - own
+    inherited = found | {name for _, name, _ in OVERRIDDEN if name.startswith("_")} | {"_recv", "_send"}
+    assert inherited == USED, inherited ^ USED
+
+
+def _own_names(tree):
+    """Methods and attributes that a module itself makes, but those that stand in for aiortc's."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            for each in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id == "self":
+                    own.add(each.attr)
+                elif isinstance(each, ast.Name):
+                    own.add(each.id)
+    return own - USED
