@@ -71,7 +71,7 @@ class SessionStart:
     """
 
     session_id: str
-    offer: str
+    offer: str = field(repr=False)
     dialect: Dialect
     service_dialect: Dialect
     webrtc_filter: bool
@@ -115,8 +115,8 @@ class SessionCounters:
 class Negotiated:
     """Both descriptions are ready: `answer` for the browser, `service_offer` for the service."""
 
-    answer: str
-    service_offer: str
+    answer: str = field(repr=False)
+    service_offer: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ Fact = Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChang
 class ServiceAnswered:
     """The service accepted the call with this SDP answer."""
 
-    answer: str
+    answer: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,11 @@ class ConfigRefusal(Exception):  # noqa: N818 - a refusal that a door turns into
 def policy_from_instructions(
     text: str, deployment: str, transcription_deployment: str | None = None
 ) -> EffectivePolicy:
-    """The policy of a configuration that consists of one instruction text."""
+    """The policy of a configuration that consists of one instruction text.
+
+    White space around it is dropped: the service's echo is compared exactly, and may not keep it.
+    """
+    text = text.strip()
     canonical = {
         "client_instructions": ClientInstructions.OVERRIDE.value,
         "deployment": deployment,

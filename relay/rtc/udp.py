@@ -32,9 +32,9 @@ class UdpSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
             self._socket.bind((host, port))
-        except OSError:
+        except OSError as error:
             self._socket.close()
-            raise
+            raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
         self._receive = self._socket.recvfrom
         self._on_datagram = on_datagram
         self._loop = asyncio.get_running_loop()

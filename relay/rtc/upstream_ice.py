@@ -137,6 +137,11 @@ class UpstreamIce:
 class _Connection(Connection):
     """aioice's agent, whose consent checks carry USE-CANDIDATE: some servers ignore checks without it, and we die."""
 
+    def data_received(self, data: bytes, component: int) -> None:
+        """Refuse what looked like STUN and is none: aioice would keep it in a queue without bound that nobody reads."""
+        del data, component
+        raise ValueError("not STUN")
+
     def build_request(self, pair: CandidatePair, nominate: bool) -> Message:  # noqa: FBT001 - aioice's signature
         # Private name: set once a pair is nominated, that is, when only consent checks are left.
         return super().build_request(pair, nominate or bool(self._nominated))

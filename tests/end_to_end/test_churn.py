@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import time
+from collections import Counter
 
 import pytest
 from support.client import Client
@@ -10,6 +12,21 @@ from support.resources import held, nothing_left_since, resident_bytes
 from support.service import CLIENT_KEY
 from support.sessions import watched
 
+from relay.conversation import Conversation
+from relay.core.ephemeral_keys import EphemeralKeys
+from relay.core.event_filter import EventFilter
+from relay.rtc.bridge import Bridge
+from relay.rtc.dtls import DtlsPath, DtlsSession
+from relay.rtc.ice_lite import IceLiteAgent
+from relay.rtc.leg import Leg
+from relay.rtc.rtp_stream import RtpStream
+from relay.rtc.sctp import Association
+from relay.rtc.udp import UdpSocket
+from relay.rtc.upstream_ice import UpstreamIce
+from relay.session import Session
+
+OF_A_SESSION = (Conversation, Session, Bridge, EventFilter, Leg, RtpStream, DtlsPath, DtlsSession, Association,
+                IceLiteAgent, UpstreamIce)  # fmt: skip
 SESSIONS = 200
 WARM_UP = 40
 # What 160 sessions may add to the process, client and stand-in included, beyond what 40 needed.
@@ -32,5 +49,18 @@ async def test_two_hundred_sessions_in_sequence_leave_nothing():
         await watch.nothing_live()
         await nothing_left_since(before, sockets=False)
         gc.collect()
+        alive = Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, OF_A_SESSION))
+        assert not alive, alive
+        assert sum(isinstance(each, UdpSocket) for each in gc.get_objects()) == 1
+        check_keys()
         growth = resident_bytes() - resident
         assert growth < GROWTH_BYTES, growth
+
+
+def check_keys():
+    """No ended session's answer is kept, and its key goes a little later."""
+    (keys,) = [each for each in gc.get_objects() if isinstance(each, EphemeralKeys)]
+    assert keys._by_session == {}
+    assert [key for key in keys._keys.values() if key.answer is not None] == []
+    keys._purge(time.time() + 3600)
+    assert (len(keys), keys._bytes_held) == (0, 0)
