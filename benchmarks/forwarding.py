@@ -33,6 +33,7 @@ STOCK_CPU_RATIO = 20.0
 _CLIENT_KEY = "client-key-for-the-benchmark"
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 10.0
+_OTHERS = ("foreign_cpu_relay_core", "foreign_cpu_load_core", "stolen_cpu")
 _MET, _MISSED, _FAILED = 0, 1, 2
 
 
@@ -179,8 +180,8 @@ def _free_port() -> int:
 def figures(run: Run, direct: Run) -> dict[str, Any]:
     """All figures of one run; added latency is its percentile less the direct run's.
 
-    Of runs that took turns, the added median is that of the differences slice by slice: a slice in which the machine was
-    taken away counts once, however many packets waited in it.
+    Of runs that took turns, the added median is that of the differences slice by slice: a slice in which the machine
+    was taken away counts once, however many packets waited in it.
     """
     found: dict[str, Any] = {
         "name": run.name,
@@ -195,9 +196,10 @@ def figures(run: Run, direct: Run) -> dict[str, Any]:
         "cpu_percent": round(100 * run.cpu_seconds / run.seconds, 1),
         "rss_kb_per_session": round(run.rss_kb_per_session),
         "threads": run.threads,
-        "foreign_cpu_percent_relay_core": round(100 * run.foreign_relay_core),
-        "foreign_cpu_percent_load_core": round(100 * run.foreign_load_core),
+        "foreign_cpu_relay_core_percent": round(100 * run.foreign_relay_core),
+        "foreign_cpu_load_core_percent": round(100 * run.foreign_load_core),
         "stolen_cpu_percent": round(100 * run.stolen),
+        "slice_medians_ms": [[round(each, 3) for each in pair] for pair in run.slice_medians_ms],
         "load_cpu_percent": round(100 * run.load_cpu),
     }
     for direction, times, base in (
@@ -233,11 +235,11 @@ def report(runs: list[dict[str, Any]], judged: list[Target]) -> str:
     """Lay the figures out for a reader."""
     lines = [f"{name:<10}{value}" for name, value in describe().items()]
     head = (
-        f"{'':<21}{'sessions':>9}{'to service, ms':>24}{'to client, ms':>24}"
+        f"{'':<21}{'sessions':>9}{'to service, ms':>27}{'to client, ms':>27}"
         f"{'CPU us/':>10}{'RSS kB/':>9}{'threads':>9}{'arrived':>9}{'setup':>8}{'other CPU %':>18}"
     )
     under = (
-        f"{'':<30}{'p50/p95/p99':>24}{'p50/p95/p99':>24}"
+        f"{'':<30}{'p50/p95/p99':>27}{'p50/p95/p99':>27}"
         f"{'packet':>10}{'session':>9}{'':>9}{'%':>9}{'ms':>8}{'relay/load/stolen':>18}"
     )
     lines += ["", head, under]
@@ -245,19 +247,23 @@ def report(runs: list[dict[str, Any]], judged: list[Target]) -> str:
         relayed = run["name"] != "direct"
         to_service, to_client = _triple(run, "to_service_ms"), _triple(run, "to_client_ms")
         arrived = 100 * run["packets_arrived"] / run["packets_sent"] if run["packets_sent"] else 0.0
-        noise = f"{run['foreign_cpu_percent_relay_core']}/{run['foreign_cpu_percent_load_core']}/{run['stolen_cpu_percent']}"
+        noise = "/".join(str(run[f"{whose}_percent"]) for whose in _OTHERS)
         lines.append(
-            f"{run['name']:<21}{run['sessions']:>9}{to_service:>24}{to_client:>24}"
+            f"{run['name']:<21}{run['sessions']:>9}{to_service:>27}{to_client:>27}"
             f"{run['cpu_us_per_packet'] if relayed else '':>10}{run['rss_kb_per_session'] if relayed else '':>9}"
             f"{run['threads'] if relayed else '':>9}{arrived:>9.2f}{run['setup_ms_p50']:>8}{noise:>18}"
         )
         if relayed:
             to_service, to_client = _triple(run, "to_service_added_ms"), _triple(run, "to_client_added_ms")
-            lines.append(f"{'  added to direct':<30}{to_service:>24}{to_client:>24}")
+            lines.append(f"{'  added to direct':<30}{to_service:>27}{to_client:>27}")
     lines.append("")
     for target in judged:
         verdict = "met" if target.met else "MISSED"
         lines.append(f"{target.name:<36}{target.measured:>9.2f}   target {target.limit:g}   {verdict}")
+    by_name = {run["name"]: run["cpu_us_per_packet"] for run in runs}
+    few, stock = by_name.get("relay, stock's load", 0.0), by_name.get("stock aiortc", 0.0)
+    if few:
+        lines.append(f"{'the same at equal load':<36}{stock / few:>9.2f}   not judged")
     return "\n".join(lines)
 
 
@@ -270,7 +276,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.forwarding", description="What forwarding costs, beside the stock aiortc way."
     )
-    parser.add_argument("--sessions", type=int, default=40, help="sessions of the relay (40)")
+    parser.add_argument("--sessions", type=int, default=20, help="sessions of the relay (20)")
     parser.add_argument("--stock-sessions", type=int, default=2, help="sessions of the stock way; 0 leaves it out (2)")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each measured window (10)")
     parser.add_argument("--json", type=Path, help="also write every figure to this file")

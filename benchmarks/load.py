@@ -26,7 +26,7 @@ _SETTLE_SECONDS = 1.5
 _RESUME_SECONDS = 0.3
 _SETUP_SECONDS = 15.0
 _DRAIN_SECONDS = 0.1
-# Having fallen this far behind (a core taken away from us), the rest is left out, not sent in a burst.
+# Having fallen this far behind (a core taken away from us), packets are left out, not sent in a burst; the phase stays.
 _LATE_SECONDS = 0.1
 _EDGE_LIMIT_NS = 600_000_000
 
@@ -133,7 +133,7 @@ class Group:
         for at, times in enumerate((run.to_service_ms, run.to_client_ms)):
             streams = [call.streams[at] for call in self.calls]
             new = [ns / 1e6 for stream in streams for ns in (stream.by_stamp if stamps else stream.by_edge)]
-            times += new
+            times.extend(new)
             medians.append(percentile(sorted(new), 50))
         run.slice_medians_ms.append((medians[0], medians[1]))
         for stream in self.streams:
@@ -312,9 +312,13 @@ async def _pace(streams: Sequence[Stream]) -> None:
         if at > now:
             await asyncio.sleep(at - now)
             continue
+        if now - at > _LATE_SECONDS:
+            left_out = int((now - at) / FRAME_SECONDS) * FRAME_SECONDS
+            due = deque((each + left_out, other) for each, other in due)
+            continue
         stream.send()
         due.popleft()
-        due.append((at + FRAME_SECONDS if now - at < _LATE_SECONDS else now + FRAME_SECONDS, stream))
+        due.append((at + FRAME_SECONDS, stream))
         if due[0][0] <= now and stream is streams[-1]:
             # Behind by a whole round: let the receiving side read.
             await asyncio.sleep(0)

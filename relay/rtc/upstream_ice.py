@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from aioice import Candidate as AioiceCandidate
 from aioice import Connection
-from aioice.ice import StunProtocol
+from aioice.ice import CandidatePair, StunProtocol
 from aioice.stun import Message
 
 from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify

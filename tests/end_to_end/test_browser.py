@@ -6,6 +6,7 @@ shifted in time, must correlate with the loudness of the microphone's file.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import wave
@@ -26,8 +27,11 @@ from relay.config import UpstreamProtocol
 HERE = Path(__file__).parent
 SPEECH = HERE / "speech.wav"
 STEP_SECONDS = 0.04
+# Correlation of two loudness curves: 1 is the same, 0 is unrelated; a foreign answer stays below 0.5.
+LIKE = 0.7
+TURNS = 4
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.xdist_group("chromium")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240), pytest.mark.xdist_group("chromium")]
 
 
 @contextlib.asynccontextmanager
@@ -80,6 +84,23 @@ def likeness(spoken: np.ndarray, heard: np.ndarray) -> float:
     return best
 
 
+async def hear_what_was_said(page: Page, levels: str, turns_over: str) -> None:
+    """Listen turn by turn until one answer sounds like the microphone's file.
+
+    On a busy machine late packets can split a sentence into two turns, or the next one interrupt an answer.
+    """
+    spoken = spoken_envelope()
+    heard: list[float] = []
+    for turn in range(1, TURNS + 1):
+        async with asyncio.timeout(40):
+            while await page.evaluate(turns_over) < turn:  # noqa: ASYNC110 - it happens in the browser
+                await asyncio.sleep(0.1)
+        heard.append(likeness(spoken, heard_envelope(await page.evaluate(levels))))
+        if heard[-1] > LIKE:
+            return
+    pytest.fail(f"none of {TURNS} answers sounds like what was said: {heard}")
+
+
 async def received(page: Page, kind: str, timeout: float = 30_000) -> dict:
     """Wait for an event that the page received, and give it."""
     find = f"() => events.find((each) => each.direction === 'received' && each.event.type === '{kind}')?.event"
@@ -105,8 +126,9 @@ async def run_sample(page: Page, world: Bench, address: str, response_done: str)
     await received(page, "output_audio_buffer.started")
     await received(page, response_done)
     await received(page, "output_audio_buffer.stopped")
-    levels = await page.evaluate("remoteLevels")
-    assert likeness(spoken_envelope(), heard_envelope(levels)) > 0.7
+    await hear_what_was_said(
+        page, "remoteLevels", "events.filter((each) => each.event.type === 'output_audio_buffer.stopped').length"
+    )
     assert not [each for each in await page.evaluate("events") if each["event"]["type"] in {"error", "page.failed"}]
     await assert_nothing_leaked(page, world)
     await page.click("#stop")
@@ -174,8 +196,9 @@ async def test_the_talk_page():
             }"""
         )
         await page.wait_for_selector("[data-speaker=model]", timeout=30_000)
-        await page.wait_for_selector("[data-type='output_audio_buffer.stopped']", state="attached", timeout=30_000)
-        assert likeness(spoken_envelope(), heard_envelope(await page.evaluate("heard"))) > 0.6
+        await hear_what_was_said(
+            page, "heard", "document.querySelectorAll(\"[data-type='output_audio_buffer.stopped']\").length"
+        )
         content = await page.content()
         for secret in SECRETS:
             assert secret not in content, secret

@@ -111,21 +111,22 @@ async def test_the_client_never_opens_a_channel():
 
 
 PROTOCOL_ERRORS = {
-    "invalid UTF-8": (WEBRTC_STRING, b'{"type":"input_audio_buffer.clear\xff"}', None),
-    "second OPEN": (WEBRTC_DCEP, pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x", None),
-    "short OPEN": (WEBRTC_DCEP, b"\x03\x00", 9),
+    "text message is not UTF-8": (WEBRTC_STRING, b'{"type":"input_audio_buffer.clear\xff"}', None),
+    "second DCEP OPEN on an open stream": (WEBRTC_DCEP, pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x", None),
+    "short DCEP OPEN": (WEBRTC_DCEP, b"\x03\x00", 9),
 }
 
 
-@pytest.mark.parametrize(("kind", "data", "stream"), PROTOCOL_ERRORS.values(), ids=PROTOCOL_ERRORS)
-async def test_protocol_errors_end_the_session_in_order(kind, data, stream):
+@pytest.mark.parametrize("detail", PROTOCOL_ERRORS)
+async def test_protocol_errors_end_the_session_in_order(detail):
     async with watched() as watch, client_of(watch) as client:
         await client.connect()
         await client.event("session.created")
-        await send_raw(client, kind, data, stream)
+        await send_raw(client, *PROTOCOL_ERRORS[detail])
         error = await end_notice(client, "client_protocol_error")
         assert error["type"] == "invalid_request_error"
-        assert (await watch.ended()).reason == "client_protocol_error"
+        record = await watch.ended()
+        assert (record.reason, record.detail) == ("client_protocol_error", detail)
         assert watch.session()["client_events"] == []
         await watch.hung_up()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 
 import pytest
 from support.client import Client
@@ -33,6 +34,32 @@ async def test_habits_of_the_service(habits):
         await watch.world.simulator.until(lambda state: state["sessions"][-1]["rtp"]["packets_received"] > 10)
         if habits.tcp_candidates:
             assert " tcp " in watch.world.simulator.state()["calls"][-1]["answer"]
+
+
+OFFERS = {
+    "no candidates": lambda sdp: _without(sdp, "a=candidate", "a=end-of-candidates"),
+    "no candidates, and no more to come": lambda sdp: _without(sdp, "a=candidate"),
+    "candidates": lambda sdp: sdp,
+    "candidates nobody can resolve": lambda sdp: re.sub(
+        r"(a=candidate:\S+ \d udp \d+) \S+", r"\1 8b3a1c52-7a10-4c8f-9a2e-9d1f00c0ffee.local", sdp
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OFFERS.values(), ids=OFFERS)
+async def test_candidates_of_an_offer_do_not_matter(change):
+    """Browsers send none, some, or names that only their own network knows; their checks tell where they are."""
+    async with watched() as watch, client_of(watch) as client:
+        offer = change(await client.offer(with_candidates=True))
+        await started(client, offer)
+        await client.event("session.created")
+        await client.until(lambda: client.levels)
+        await client.peer.close()
+        assert (await watch.ended()).counters.downstream.packets_out > 0
+
+
+def _without(sdp, *starts):
+    return "".join(line for line in sdp.splitlines(keepends=True) if not line.startswith(starts))
 
 
 async def test_sessions_of_one_service_port_are_told_apart():

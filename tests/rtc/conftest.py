@@ -39,6 +39,13 @@ class Heard:
         self.faults.append(fault)
         self.news.set()
 
+    async def until(self, wanted: Callable[[], object]) -> None:
+        """Wait for news until `wanted` gives something true."""
+        async with asyncio.timeout(5):
+            while not wanted():
+                self.news.clear()
+                await self.news.wait()
+
 
 class Line:
     """One direction of a network: datagrams arrive in order on the next turn of the loop, if `passes` lets them."""
@@ -84,6 +91,12 @@ class Pair:
 
 
 @pytest.fixture
+def heard():
+    """What a leg of ours tells."""
+    return Heard()
+
+
+@pytest.fixture
 async def connect():
     """`connect(leg)` gives a leg a peer and takes both through DTLS and SCTP; the peer opens the channel."""
     pairs = []
@@ -119,15 +132,8 @@ def make_leg():
     return make
 
 
-async def turns(count: int = 5) -> None:
-    """Let the loop deliver what is on the lines."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 def _local(leg: Leg, setup: str, *addresses: tuple[str, int]) -> LocalTransport:
     # Private name: the certificate is the transport's own business once it is made.
     certificate = leg._dtls._RTCDtlsTransport__local_certificate
-    return LocalTransport(
-        UFRAG, PWD, fingerprint_of(certificate), setup, leg.stream.ssrc, 1, addresses=addresses, ice_lite=bool(addresses)
-    )
+    fingerprint, lite = fingerprint_of(certificate), bool(addresses)
+    return LocalTransport(UFRAG, PWD, fingerprint, setup, leg.stream.ssrc, 1, addresses=addresses, ice_lite=lite)

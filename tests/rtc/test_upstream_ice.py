@@ -7,7 +7,7 @@ import asyncio
 import aioice.ice
 import pytest
 from aioice import stun
-from support.resources import held, nothing_left_since
+from support.resources import held, nothing_left_since, settled
 
 from relay.core.rtp import DropCause
 from relay.core.sdp import AudioMedia, Candidate, Fingerprint, RemoteDescription
@@ -150,11 +150,11 @@ async def test_early_dtls_of_strangers_is_bounded_and_dropped(service, ice, take
 async def test_datagrams_of_the_service_are_told_apart(service, ice, taken):
     await asyncio.wait_for(ice.connect(description(candidate(service))), 5)
     rtp, rtcp = b"\x80\x6f" + bytes(30), b"\x80\xc8" + bytes(30)
-    for datagram in (HELLO, rtp, rtcp, b"", bytes(1600), b"\xff" * 9, b"\x00" * 30, b"\x00\x01" + b"\xff" * 60):
+    # asyncio sends no empty datagram.
+    ice.on_datagram(next(iter(ice._sockets)), b"", service.address)
+    for datagram in (HELLO, rtp, rtcp, bytes(1600), b"\xff" * 9, b"\x00" * 30, b"\x00\x01" + b"\xff" * 60):
         service.transport.sendto(datagram, service.peer)
-    done = asyncio.get_running_loop().time() + 5
-    while sum(ice.dropped.values()) < 5 and asyncio.get_running_loop().time() < done:
-        await asyncio.sleep(0.005)
+    await settled(lambda: sum(ice.dropped.values()) < 5)
     assert (taken["dtls"], taken["rtp"], taken["rtcp"]) == ([HELLO], [rtp], [rtcp])
     assert ice.dropped == {
         DropCause.EMPTY: 1,
@@ -164,6 +164,13 @@ async def test_datagrams_of_the_service_are_told_apart(service, ice, taken):
     }
     # Nothing waits where nobody reads.
     assert ice._connection._queue.empty()
+
+
+async def test_nobody_but_the_service_is_asked_for_our_address(service, ice):
+    """aiortc's default is Google's STUN server."""
+    assert (ice._connection.stun_server, ice._connection.turn_server) == (None, None)
+    await asyncio.wait_for(ice.connect(description(candidate(service))), 5)
+    assert [each.type for each in ice._connection.local_candidates] == ["host"]
 
 
 @pytest.mark.parametrize("transports", [(), ("tcp",)])

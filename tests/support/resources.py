@@ -47,7 +47,8 @@ async def settled(check: Callable[[], Any], seconds: float = SETTLE_SECONDS) -> 
     """Wait until `check()` gives something false, that is, nothing is left over; return what it last gave."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while (left := check()) and loop.time() < deadline:
+    # Tasks, sockets and threads tell nobody when they are gone.
+    while (left := check()) and loop.time() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     return left
 

@@ -30,7 +30,16 @@ class Watch:
             self._news.set()
             tell(record)
 
+        self.hang_ups: list[str] = []
+        count = world.relay.telemetry.service_request
+
+        def note(operation: str, outcome: str, seconds: float) -> None:
+            if operation == "hangup":
+                self.hang_ups.append(outcome)
+            count(operation, outcome, seconds)
+
         world.relay.telemetry.session_ended = keep  # type: ignore[method-assign]
+        world.relay.telemetry.service_request = note  # type: ignore[method-assign]
 
     async def ended(self, seconds: float = 15.0) -> SessionRecord:
         """The record of the first session that ended."""
@@ -46,11 +55,13 @@ class Watch:
         return found
 
     async def hung_up(self) -> None:
-        """Fail unless the service's last call was hung up, or had ended before anybody could."""
-        await self.world.simulator.until(
-            lambda state: state["calls"][-1]["hung_up"] or state["sessions"][-1]["end"] in ENDED_BY_ITSELF
-        )
-        await self.world.simulator.until(lambda state: state["sessions"][-1]["state"] == "closed")
+        """Fail unless the service was asked to hang up its last call, and did or had ended it by itself before."""
+        await self.ended()
+        state = await self.world.simulator.until(lambda state: state["sessions"][-1]["state"] == "closed")
+        assert len(self.hang_ups) == len(self.records)
+        done = state["calls"][-1]["hung_up"]
+        assert self.hang_ups[-1] == ("ok" if done else "rejected")
+        assert done or state["sessions"][-1]["end"] in ENDED_BY_ITSELF
 
     async def nothing_live(self) -> None:
         """Fail unless registry and media port have forgotten every session."""
