@@ -169,7 +169,7 @@ class LimitSettings:
     dtls_seconds: float = _setting(values.seconds(1, 120), 10.0)
     channel_seconds: float = _setting(values.seconds(1, 120), 10.0)
     policy_seconds: float = _setting(values.seconds(1, 120), 10.0)
-    consent_seconds: float = _setting(values.seconds(5, 300), 30.0)
+    consent_seconds: float = _setting(values.seconds(10, 300), 30.0)
     events_per_second: int = _setting(values.whole(1, 10_000), 100)
     outbox_bytes: int = _setting(values.whole(65_536, 67_108_864), 1_048_576)
     packets_per_second: int = _setting(values.whole(50, 10_000), 400)

@@ -15,6 +15,7 @@ from relay.core.lifecycle import (
     Command,
     Decided,
     Ended,
+    Ending,
     EndSession,
     Fact,
     LegName,
@@ -38,6 +39,8 @@ from relay.telemetry import Telemetry
 from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal, Upstream, to_api_error
 
 T = TypeVar("T")
+
+_NOT_FOUND = 404
 
 # In which stage a session failed that ended before it was active.
 _FAILED_STAGE = {
@@ -96,6 +99,7 @@ class Conversation:
         self._session: RunningSession | None = None
         self._negotiated: asyncio.Future[Negotiated] = asyncio.get_running_loop().create_future()
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
         self._phase = Phase.NEW
@@ -131,10 +135,14 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 - whatever breaks here must end this session, and be told
             self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
             self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
-        ended = await self._ended if self._session is not None else None
+        if self._session is None:
+            self._record(None)
+            return
+        await self._ending
         if call is not None:
+            # While the legs are still closing: whatever happens to them, the service stops billing now.
             await self._hang_up(call)
-        self._record(ended)
+        self._record(await self._ended)
 
     async def _set_up(self, host: Host) -> ServiceCall:
         request, policy = self._request, self._policy
@@ -160,7 +168,7 @@ class Conversation:
         negotiated = await self._unless_ended(self._negotiated)
         key = await self._timed(Stage.MINT, "mint", self._upstream.mint(session))
         self._note_request(key.request_id)
-        if self._ended.done():
+        if self._ending.done():
             raise self._gone()
         call = await self._timed(
             Stage.CALL, "call", self._upstream.call(key, negotiated.service_offer, policy.deployment)
@@ -195,6 +203,8 @@ class Conversation:
                 self._note_stage(leg, stage, seconds)
             case Decided():
                 self._telemetry.decided(self.session_id, fact)
+            case Ending(reason):
+                self._ending.set_result(reason)
             case Ended():
                 self._ended.set_result(fact)
 
@@ -208,7 +218,7 @@ class Conversation:
 
     async def _unless_ended(self, wanted: asyncio.Future[T]) -> T:
         """Wait for a fact, or for the end of the session, which is an ApiError."""
-        waiting: set[asyncio.Future[Any]] = {wanted, self._ended}
+        waiting: set[asyncio.Future[Any]] = {wanted, self._ending}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if wanted.done():
             return wanted.result()
@@ -217,8 +227,7 @@ class Conversation:
     def _gone(self) -> ApiError:
         if self.opened.done() and isinstance(error := self.opened.exception(), ApiError):
             return error
-        reason = self._ended.result().reason
-        if reason is EndReason.RELAY_DRAINING:
+        if self._ending.result() is EndReason.RELAY_DRAINING:
             return ApiError(503, ErrorCode.DRAINING, "The relay is about to stop.", headers={"retry-after": "5"})
         return ApiError(500, ErrorCode.INTERNAL_ERROR, "The session ended before it was set up.")
 
@@ -243,7 +252,9 @@ class Conversation:
             await self._upstream.hang_up(call)
         except ServiceError as error:
             outcome = error.refusal.value
-            self._telemetry.warn("hang_up_failed", session_id=self.session_id, refusal=outcome, detail=error.detail)
+            # A service that ended the call itself knows it no more.
+            if error.status != _NOT_FOUND:
+                self._telemetry.warn("hang_up_failed", session_id=self.session_id, refusal=outcome, detail=error.detail)
         self._telemetry.service_request("hangup", outcome, time.monotonic() - began)
 
     def _record(self, ended: Ended | None) -> None:

@@ -7,6 +7,7 @@ facts up through `emit`, commands down through `command`. It knows nothing of do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from relay.core.lifecycle import (
     Decided,
     Dialect,
     Ended,
+    Ending,
     EndSession,
     Fact,
     LegName,
@@ -119,6 +121,7 @@ class Session:
             await asyncio.gather(life, return_exceptions=True)
             self.end(EndReason.RELAY_FAILED, "cancelled")
             reason, detail = self._ended.result()
+            self._emit(Ending(reason))
             try:
                 await self._close(reason)
             finally:
@@ -184,8 +187,9 @@ class Session:
 
     def _offer_service(self) -> tuple[UpstreamIce, str]:
         ufrag, pwd = _credentials()
+        leg = self._upstream
         ice = UpstreamIce(
-            ufrag, pwd, self._upstream.inlets, lambda: self.end(EndReason.SERVICE_LOST, "no consent from the service")
+            ufrag, pwd, leg.inlets, leg.dropped, lambda: self.end(EndReason.SERVICE_LOST, "no consent from the service")
         )
         ssrc = self._upstream.stream.ssrc
         local = LocalTransport(ufrag, pwd, self._fingerprint, "actpass", ssrc, secrets.randbits(62))
@@ -274,8 +278,10 @@ class Session:
             self._tick.cancel()
         closing = [self._downstream.close(), self._upstream.close()]
         try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await asyncio.gather(*closing)
+            # A peer that does not take our goodbye is left without it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await asyncio.gather(*closing)
         finally:
             if self._agent is not None:
                 self._plane.endpoint.remove_agent(self._agent)

@@ -14,8 +14,8 @@ class OpenRequest:
     """A browser's wish for a session.
 
     `client_session` is the session configuration the client sent with its mint or its offer, in its door's dialect and
-    not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang the session up; `door` is
-    the door's name in metrics and logs.
+    not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang it up; `door` is the
+    door's name in metrics and logs.
     """
 
     offer: str

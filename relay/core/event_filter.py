@@ -19,6 +19,7 @@ from relay.core.event_ledger import Asker, EventLedger, Sent
 from relay.core.events import (
     CLIENT_EVENT_TYPES,
     MAX_EVENT_BYTES,
+    MAX_SERVICE_EVENT_BYTES,
     SERVER_EVENT_TYPES,
     WEBRTC_FILTER_TYPES,
     EventError,
@@ -42,7 +43,6 @@ __all__ = ["Action", "EndWith", "EventFilter", "Judged", "OpenGate", "ToClient",
 _MOST_QUEUED = 64
 _MOST_QUEUED_BYTES = 262_144
 _MOST_HELD = 64
-_SERVICE_EVENT_BYTES = 16 * 1024 * 1024
 _SERVICE_EVENT_DEPTH = 64
 _OTHER = "other"
 
@@ -164,7 +164,7 @@ class EventFilter:
         if self._ended:
             return []
         try:
-            event = parse_event(text, max_bytes=_SERVICE_EVENT_BYTES, max_depth=_SERVICE_EVENT_DEPTH)
+            event = parse_event(text, max_bytes=MAX_SERVICE_EVENT_BYTES, max_depth=_SERVICE_EVENT_DEPTH)
         except EventError as error:
             return [Judged(LegName.UPSTREAM, _OTHER, Verdict.WITHHOLD, error.rule)]
         name: str = event["type"]

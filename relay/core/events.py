@@ -13,6 +13,9 @@ from relay.errors import ErrorCode
 MAX_EVENT_BYTES = 262_144
 """What Chrome announces as `a=max-message-size`; the longest event towards a browser, and from one."""
 
+MAX_SERVICE_EVENT_BYTES = 960 * 1024
+"""The longest event of the service that is read: what fits its association's window; a browser gets less of it."""
+
 MAX_DEPTH = 32
 _MAX_INTEGER = 2**64
 _MAX_INTEGER_DIGITS = 20

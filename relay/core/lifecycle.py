@@ -160,6 +160,13 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """The end is decided; the client is being told and both legs are being closed."""
+
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The session is over, both legs are closed. `detail` is for the log and holds no content."""
 
@@ -168,7 +175,7 @@ class Ended:
     counters: SessionCounters
 
 
-Fact = Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChanged | Decided | Ended
+Fact = Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChanged | Decided | Ending | Ended
 
 
 # --- commands: what a session is told ----------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class DropCause(StrEnum):
     STUN_NOT_AUTHENTIC = "stun_not_authentic"
     ADDRESS_LIMIT = "address_limit"
     ADDRESS_TAKEN = "address_taken"
+    DTLS_REFUSED = "dtls_refused"
     DTLS_QUEUE_FULL = "dtls_queue_full"
     NOT_READY = "not_ready"
     MALFORMED = "malformed"

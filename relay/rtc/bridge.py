@@ -104,7 +104,8 @@ class Bridge:
 
     def notify_end(self, reason: EndReason) -> bool:
         """Tell the client why its session ends now; False if there is nothing to tell."""
-        notice = self._events.notice_end(reason)
+        leg = self._legs[LegName.DOWNSTREAM]
+        notice = self._events.notice_end(reason) if leg.can_send else None
         return notice is not None and self._to_client(notice)
 
     # --- LegListener -------------------------------------------------------------------------------------------------

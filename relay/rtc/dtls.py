@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pylibsrtp
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters, RTCDtlsTransport, State
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint as AiortcFingerprint
 
+from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
 
 # Packets that may arrive out of order before they count as replayed (RFC 3711 section 3.3.2).
@@ -58,9 +60,9 @@ class DtlsPath:
 
     role = "controlled"
 
-    def __init__(self, send: Callable[[bytes], bool]) -> None:
+    def __init__(self, send: Callable[[bytes], bool], dropped: Counter[DropCause]) -> None:
         self.send = send
-        self.dropped = 0
+        self._dropped = dropped
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=_QUEUE_LENGTH)
         self._closed = False
 
@@ -70,12 +72,12 @@ class DtlsPath:
         A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
         """
         if self._closed or (datagram[0] == _ALERT and datagram[3:5] == b"\0\0"):
-            self.dropped += 1
+            self._dropped[DropCause.DTLS_REFUSED] += 1
             return
         try:
             self._queue.put_nowait(datagram)
         except asyncio.QueueFull:
-            self.dropped += 1
+            self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
 
     def close(self) -> None:
         """End every pending and later read with ConnectionError."""

@@ -13,6 +13,7 @@ from relay.rtc.udp import UdpSocket
 
 # How long a silent session keeps an address against another session's claim to it.
 _HELD_SECONDS = 15.0
+_READS_PER_WAKE = 16
 
 
 class Endpoint:
@@ -26,7 +27,7 @@ class Endpoint:
         self._clock = clock
         self._by_ufrag: dict[str, IceLiteAgent] = {}
         self._by_address: dict[Address, IceLiteAgent] = {}
-        self._socket = UdpSocket(host, port, self.on_datagram)
+        self._socket = UdpSocket(host, port, self.on_datagram, _READS_PER_WAKE)
         self.send = self._socket.send
 
     @property

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Protocol
 
 from aiortc.rtcdtlstransport import RTCCertificate
 
+from relay.core.events import MAX_SERVICE_EVENT_BYTES
 from relay.core.lifecycle import LegName, SessionLimits
+from relay.core.rtp import DropCause
 from relay.core.sdp import RemoteDescription
+from relay.core.sdp_build import MAX_MESSAGE_BYTES
 from relay.rtc.dtls import DtlsPath, DtlsSession
 from relay.rtc.ice_lite import Inlets
 from relay.rtc.rtp_stream import RtpStream
 from relay.rtc.sctp import Association, ChannelFault
+
+# What a client may send is announced and refused above; an event of the service can be large (a retrieved item's audio)
+# and is made fit for the client by the event filter.
+_LARGEST_EVENT = {LegName.DOWNSTREAM: MAX_MESSAGE_BYTES + 65_536, LegName.UPSTREAM: MAX_SERVICE_EVENT_BYTES}
 
 
 class LegFault(StrEnum):
@@ -63,14 +70,15 @@ class Leg:
         self._limits = limits
         self._send: Callable[[bytes], bool] = _not_yet
         self._remote: RemoteDescription | None = None
-        self._path = DtlsPath(self.send_datagram)
+        self.dropped: Counter[DropCause] = Counter()
+        self._path = DtlsPath(self.send_datagram, self.dropped)
         self._dtls = DtlsSession(self._path, certificate, lambda: self._fault(LegFault.LEFT, "DTLS closed"))
         self._association: Association | None = None
         self._channel_open = asyncio.Event()
         self._outbox: deque[str] = deque()
         self._outbox_bytes = 0
         self._closed = False
-        self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second)
+        self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second, self.dropped)
         self.inlets = Inlets(self._path.feed, self.stream.on_rtp, self.stream.on_rtcp)
 
     def attach(self, send: Callable[[bytes], bool], remote: RemoteDescription) -> None:
@@ -100,9 +108,14 @@ class Leg:
         self.stream.start(self._dtls.srtp(), remote.audio.payload_type)
         if remote.data is not None:
             # No await before this: without a receiver the peer's INIT is lost, and its timer is three seconds.
-            self._association = Association(self._dtls, self)
+            self._association = Association(self._dtls, self, _LARGEST_EVENT[self.name])
             await self._association.begin(remote.data, label)
         return True
+
+    @property
+    def can_send(self) -> bool:
+        """Whether an event sent now goes out now."""
+        return self._association is not None and self._association.is_open
 
     async def channel_opened(self) -> None:
         """Wait until the event channel is open; the deadline is the caller's."""

@@ -33,12 +33,18 @@ class RtpStream:
     """Both RTP directions of one leg.
 
     `forward` takes each authenticated inbound packet; `send` is what the other leg forwards to. Clock readings are
-    monotonic seconds; `packets_per_second` bounds what one peer may send.
+    monotonic seconds; `packets_per_second` bounds what one peer may send; `dropped` is the leg's own count of drops.
     """
 
-    def __init__(self, ssrc: int, send_datagram: Callable[[bytes], bool], packets_per_second: int) -> None:
+    def __init__(
+        self,
+        ssrc: int,
+        send_datagram: Callable[[bytes], bool],
+        packets_per_second: int,
+        dropped: Counter[DropCause],
+    ) -> None:
         self.ssrc = ssrc
-        self.dropped: Counter[DropCause] = Counter()
+        self.dropped = dropped
         self.forward: Callable[[bytes], None] = self._nobody
         self.packets_in = self.bytes_in = self.packets_out = self.bytes_out = 0
         self._send_datagram = send_datagram

@@ -23,16 +23,13 @@ from aiortc.rtcsctptransport import (
 )
 
 from relay.core.sdp import DataMedia
-from relay.core.sdp_build import MAX_MESSAGE_BYTES
 from relay.rtc.dtls import DtlsSession
 
 _LOG = logging.getLogger(__name__)
 _DCEP_OPEN = 0x03
 _DCEP_OPEN_HEADER = 12
-# A peer that ignores the announced limit is cut off here; between the two a message is refused, not fatal.
-_REASSEMBLY_BYTES = MAX_MESSAGE_BYTES + 65_536
-# Fragments waiting for their message: enough for the largest message in fragments of 600 bytes.
-_REASSEMBLY_CHUNKS = 512
+# Fragments waiting for their message: enough for the largest message in fragments of a kilobyte.
+_REASSEMBLY_CHUNKS = 1_024
 # Channels and streams a peer may hold open; one channel is of use, the others are being closed.
 _MAX_CHANNELS = 16
 _MAX_STREAMS = 64
@@ -70,11 +67,15 @@ class ChannelListener(Protocol):
 
 
 class Association(RTCSctpTransport):
-    """One SCTP association with one event channel; the first channel the peer opens, or the one we open."""
+    """One SCTP association with one event channel; the first channel the peer opens, or the one we open.
 
-    def __init__(self, dtls: DtlsSession, listener: ChannelListener) -> None:
+    A peer that sends a message above `reassembly_bytes`, whatever was announced to it, is a MESSAGE_TOO_LARGE fault.
+    """
+
+    def __init__(self, dtls: DtlsSession, listener: ChannelListener, reassembly_bytes: int) -> None:
         super().__init__(dtls)
         self._listener = listener
+        self._reassembly_bytes = reassembly_bytes
         self._channel: RTCDataChannel | None = None
         self._is_open = False
         self._faulted = False
@@ -145,7 +146,7 @@ class Association(RTCSctpTransport):
         stream = self._inbound_streams.get(chunk.stream_id)
         if stream is not None and stream.reassembly:
             size = sum(len(each.user_data) for each in stream.reassembly[-_REASSEMBLY_CHUNKS:])
-            if len(stream.reassembly) >= _REASSEMBLY_CHUNKS or size + len(chunk.user_data) > _REASSEMBLY_BYTES:
+            if len(stream.reassembly) >= _REASSEMBLY_CHUNKS or size + len(chunk.user_data) > self._reassembly_bytes:
                 self._fault(ChannelFault.MESSAGE_TOO_LARGE, "message above the announced limit")
                 return
         elif stream is None and len(self._inbound_streams) >= _MAX_STREAMS:

@@ -12,8 +12,6 @@ from relay.core.stun import Address
 _LOG = logging.getLogger(__name__)
 # One more than the largest datagram that is of use, so that a longer one is seen to be too long.
 _READ_BYTES = 2_048
-# Datagrams read per wake-up, so that one busy socket does not starve the others.
-_READS_PER_WAKE = 64
 _BUFFER_BYTES = 1 << 20
 _LOGGED_FAILURES = 10
 
@@ -21,10 +19,13 @@ _LOGGED_FAILURES = 10
 class UdpSocket:
     """A bound UDP socket that hands every datagram to `on_datagram(datagram, address)`.
 
+    At most `reads_per_wake` are read before the loop serves others: one where one peer talks, more on a shared port.
     Raises OSError when the address cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, on_datagram: Callable[[bytes, Address], None]) -> None:
+    def __init__(
+        self, host: str, port: int, on_datagram: Callable[[bytes, Address], None], reads_per_wake: int = 1
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -37,6 +38,7 @@ class UdpSocket:
             raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
         self._receive = self._socket.recvfrom
         self._on_datagram = on_datagram
+        self._reads = range(reads_per_wake)
         self._loop = asyncio.get_running_loop()
         self._connected = False
         self._failures = 0
@@ -73,7 +75,7 @@ class UdpSocket:
             self._socket.close()
 
     def _readable(self) -> None:
-        for _ in range(_READS_PER_WAKE):
+        for _ in self._reads:
             try:
                 datagram, address = self._receive(_READ_BYTES)
             except (BlockingIOError, InterruptedError):

@@ -31,14 +31,17 @@ _WILDCARD = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - the kernel picks the source 
 class UpstreamIce:
     """The ICE end of one upstream leg. `on_lost` is called once if the peer stops answering consent checks."""
 
-    def __init__(self, ufrag: str, pwd: str, inlets: Inlets, on_lost: Callable[[], None]) -> None:
-        self.dropped: Counter[DropCause] = Counter()
+    def __init__(
+        self, ufrag: str, pwd: str, inlets: Inlets, dropped: Counter[DropCause], on_lost: Callable[[], None]
+    ) -> None:
+        self._dropped = dropped
         self._inlets = inlets
         self._on_lost = on_lost
         self._connection = _Connection(ice_controlling=True, local_username=ufrag, local_password=pwd)
         self._sockets: dict[StunProtocol, UdpSocket] = {}
         self._remote: Address | None = None
         self._selected: UdpSocket | None = None
+        self._candidates: frozenset[tuple[str, int]] = frozenset()
         self._early: list[tuple[bytes, Address]] = []
         self._watch: asyncio.Task[None] | None = None
 
@@ -47,6 +50,7 @@ class UpstreamIce:
         usable = [each for each in remote.candidates if each.transport == "udp"]
         if not usable:
             raise ConnectionError("the service gave no UDP candidate")
+        self._candidates = frozenset((each.host, each.port) for each in usable)
         connection = self._connection
         connection.remote_username = remote.ufrag
         connection.remote_password = remote.pwd
@@ -73,15 +77,15 @@ class UpstreamIce:
     def on_datagram(self, protocol: StunProtocol, datagram: bytes, address: Address) -> None:
         """Judge one datagram by length, first byte and source, and hand it on."""
         if not datagram or len(datagram) > MAX_DATAGRAM:
-            self.dropped[DropCause.OVERSIZED if datagram else DropCause.EMPTY] += 1
+            self._dropped[DropCause.OVERSIZED if datagram else DropCause.EMPTY] += 1
             return
         kind = classify(datagram)
         if kind is DatagramKind.STUN:
             self._on_stun(protocol, datagram, address)
-        elif self._remote is None and kind is DatagramKind.DTLS and len(self._early) < _EARLY_DATAGRAMS:
+        elif self._remote is None and kind is DatagramKind.DTLS and self._may_be_early(address):
             self._early.append((datagram, address))
         elif address[:2] != self._remote:
-            self.dropped[DropCause.STRANGER] += 1
+            self._dropped[DropCause.STRANGER] += 1
         elif kind is DatagramKind.RTP:
             self._inlets.rtp(datagram)
         elif kind is DatagramKind.DTLS:
@@ -89,7 +93,7 @@ class UpstreamIce:
         elif kind is DatagramKind.RTCP:
             self._inlets.rtcp(datagram)
         else:
-            self.dropped[DropCause.UNRECOGNISED] += 1
+            self._dropped[DropCause.UNRECOGNISED] += 1
 
     async def close(self) -> None:
         """Stop every check and free the sockets."""
@@ -117,8 +121,11 @@ class UpstreamIce:
         try:
             protocol.datagram_received(datagram, address)
         except Exception as error:  # noqa: BLE001 - aioice's parser raises several types; all mean: not STUN for us
-            self.dropped[DropCause.STUN_MALFORMED] += 1
+            self._dropped[DropCause.STUN_MALFORMED] += 1
             _LOG.debug("STUN datagram refused: %s", type(error).__name__)
+
+    def _may_be_early(self, address: Address) -> bool:
+        return address[:2] in self._candidates and len(self._early) < _EARLY_DATAGRAMS
 
     def _take_early(self) -> None:
         # The service may begin DTLS before connect() has returned; a ClientHello lost costs a second.
@@ -127,7 +134,7 @@ class UpstreamIce:
             if address[:2] == self._remote:
                 self._inlets.dtls(datagram)
             else:
-                self.dropped[DropCause.STRANGER] += 1
+                self._dropped[DropCause.STRANGER] += 1
 
     async def _watch_consent(self) -> None:
         await self._connection.get_event()

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import pickle
+from collections import Counter
 
 import pytest
 from aiortc.rtcdtlstransport import SRTP_PROFILES
@@ -31,6 +32,7 @@ from relay.core.lifecycle import (
     StageDone,
 )
 from relay.core.policy import policy_from_instructions
+from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
 from relay.errors import EndReason
 from relay.rtc.dtls import REPLAY_WINDOW, DtlsPath, SharedCertificate
@@ -120,18 +122,18 @@ async def test_another_certificate_than_described_is_refused(make_leg, connect):
 
 async def test_a_plaintext_alert_ends_no_handshake():
     """Anybody can forge the peer's address on the service's side of a network."""
-    path = DtlsPath(lambda _: True)
+    path = DtlsPath(lambda _: True, dropped := Counter())
     path.feed(b"\x15\xfe\xfd\x00\x00" + bytes(6) + b"\x00\x02\x02\x28")
     path.feed(b"\x16\xfe\xfd" + bytes(20))
-    assert (path.dropped, path._queue.qsize()) == (1, 1)
+    assert (dropped, path._queue.qsize()) == ({DropCause.DTLS_REFUSED: 1}, 1)
 
 
 async def test_datagrams_for_the_handshake_are_bounded():
-    path = DtlsPath(lambda _: True)
+    path = DtlsPath(lambda _: True, dropped := Counter())
     for _ in range(1000):
         path.feed(b"\x16\xfe\xfd" + bytes(20))
     assert path._queue.qsize() == 128
-    assert path.dropped == 1000 - 128
+    assert dropped == {DropCause.DTLS_QUEUE_FULL: 1000 - 128}
     path.close()
     for _ in range(2):
         with pytest.raises(ConnectionError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_what_is_overridden_is_called_as_before(owner, name, parameters):
 
 
 async def test_dtls_transport_over_a_path_of_ours():
-    path = DtlsPath(lambda _: True)
+    path = DtlsPath(lambda _: True, Counter())
     transport = RTCDtlsTransport(path, [RTCCertificate.generateCertificate()])
     assert (transport._state, transport._role, transport._ssl) == (State.NEW, "auto", None)
     assert (transport._rx_srtp, transport._tx_srtp) == (None, None)
@@ -91,7 +92,8 @@ async def test_dtls_transport_over_a_path_of_ours():
 
 
 async def test_sctp_transport():
-    transport = RTCSctpTransport(RTCDtlsTransport(DtlsPath(lambda _: True), [RTCCertificate.generateCertificate()]))
+    path = DtlsPath(lambda _: True, Counter())
+    transport = RTCSctpTransport(RTCDtlsTransport(path, [RTCCertificate.generateCertificate()]))
     assert (transport._inbound_streams, transport._data_channels, transport._sack_misordered) == ({}, {}, set())
     assert transport._advertised_rwnd > 0
     assert {"CLOSED", "ESTABLISHED"} <= {state.name for state in RTCSctpTransport.State}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import aioice.ice
 import pytest
@@ -76,7 +77,7 @@ async def taken():
 @pytest.fixture
 async def ice(taken):
     inlets = Inlets(taken["dtls"].append, taken["rtp"].append, taken["rtcp"].append)
-    end = UpstreamIce(UFRAG, PWD, inlets, lambda: taken["lost"].append(True))
+    end = UpstreamIce(UFRAG, PWD, inlets, Counter(), lambda: taken["lost"].append(True))
     yield end
     await end.close()
 
@@ -126,7 +127,7 @@ async def test_dtls_that_comes_before_the_answer_to_our_check_is_not_lost(servic
     await asyncio.wait_for(ice.connect(description(candidate(service), lite=True)), 5)
     assert taken["dtls"]
     assert set(taken["dtls"]) == {HELLO}
-    assert ice.dropped == {}
+    assert ice._dropped == {}
 
 
 async def test_early_dtls_of_strangers_is_bounded_and_dropped(service, ice, taken):
@@ -144,7 +145,7 @@ async def test_early_dtls_of_strangers_is_bounded_and_dropped(service, ice, take
     await asyncio.wait_for(connecting, 5)
     stranger.close()
     assert (taken["dtls"], taken["rtp"], ice._early) == ([], [], [])
-    assert ice.dropped == {DropCause.STRANGER: 21}
+    assert ice._dropped == {DropCause.STRANGER: 21}
 
 
 async def test_datagrams_of_the_service_are_told_apart(service, ice, taken):
@@ -154,9 +155,9 @@ async def test_datagrams_of_the_service_are_told_apart(service, ice, taken):
     ice.on_datagram(next(iter(ice._sockets)), b"", service.address)
     for datagram in (HELLO, rtp, rtcp, bytes(1600), b"\xff" * 9, b"\x00" * 30, b"\x00\x01" + b"\xff" * 60):
         service.transport.sendto(datagram, service.peer)
-    await settled(lambda: sum(ice.dropped.values()) < 5)
+    await settled(lambda: sum(ice._dropped.values()) < 5)
     assert (taken["dtls"], taken["rtp"], taken["rtcp"]) == ([HELLO], [rtp], [rtcp])
-    assert ice.dropped == {
+    assert ice._dropped == {
         DropCause.EMPTY: 1,
         DropCause.OVERSIZED: 1,
         DropCause.UNRECOGNISED: 1,
@@ -185,13 +186,13 @@ async def test_close_frees_everything_at_any_time(service, taken):
     inlets = Inlets(taken["dtls"].append, taken["rtp"].append, taken["rtcp"].append)
     for answers in (True, False):
         service.answers = lambda _, answers=answers: answers
-        end = UpstreamIce(UFRAG, PWD, inlets, lambda: None)
+        end = UpstreamIce(UFRAG, PWD, inlets, Counter(), lambda: None)
         connecting = asyncio.create_task(end.connect(description(candidate(service))))
         await asyncio.wait_for(service.more_checks(1), 5)
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
         await end.close()
         assert not end.send(HELLO)
-    never = UpstreamIce(UFRAG, PWD, inlets, lambda: None)
+    never = UpstreamIce(UFRAG, PWD, inlets, Counter(), lambda: None)
     await never.close()
     await nothing_left_since(before)

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import aiohttp
+import aioice.ice
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack
 from av import AudioFrame
+
+# aiortc gathers no loopback address by itself; without this the client would need a network.
+aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
 
 class Tone(AudioStreamTrack):
