@@ -18,7 +18,7 @@ from relay.core.sdp_build import MAX_MESSAGE_BYTES
 from relay.rtc.dtls import DtlsPath, DtlsSession
 from relay.rtc.ice_lite import Inlets
 from relay.rtc.rtp_stream import RtpStream
-from relay.rtc.sctp import Association, ChannelFault
+from relay.rtc.sctp import Association, ChannelCalls
 
 # What a client may send is announced and refused above; an event of the service can be large (a retrieved item's audio)
 # and is made fit for the client by the event filter.
@@ -108,7 +108,7 @@ class Leg:
         self.stream.start(self._dtls.srtp(), remote.audio.payload_type)
         if remote.data is not None:
             # No await before this: without a receiver the peer's INIT is lost, and its timer is three seconds.
-            self._association = Association(self._dtls, self, _LARGEST_EVENT[self.name])
+            self._association = Association(self._dtls, self._calls(), _LARGEST_EVENT[self.name])
             await self._association.begin(remote.data, label)
         return True
 
@@ -148,32 +148,28 @@ class Leg:
         await self._dtls.stop()
         self._path.close()
 
-    # --- ChannelListener ---------------------------------------------------------------------------------------------
+    def _calls(self) -> ChannelCalls:
+        return ChannelCalls(
+            text=self._on_text,
+            binary=self._on_binary,
+            opened=self._on_channel_open,
+            closed=lambda detail: self._fault(LegFault.LEFT, detail),
+            fault=lambda fault, detail: self._fault(LegFault(fault.value), detail),
+        )
 
-    def on_text(self, text: str) -> None:
-        """Hand a message on, unless the leg is being closed."""
+    def _on_text(self, text: str) -> None:
         if not self._closed:
             self._listener.on_text(self.name, text)
 
-    def on_binary(self, size: int) -> None:
-        """Hand on that a binary message came."""
+    def _on_binary(self, size: int) -> None:
         if not self._closed:
             self._listener.on_binary(self.name, size)
 
-    def on_channel_open(self) -> None:
-        """Send what was kept, in order."""
+    def _on_channel_open(self) -> None:
         self._channel_open.set()
         while self._outbox and self._association is not None:
             self._association.send_text(self._outbox.popleft())
         self._outbox_bytes = 0
-
-    def on_channel_fault(self, fault: ChannelFault, detail: str) -> None:
-        """Hand a fault of the association on."""
-        self._fault(LegFault(fault.value), detail)
-
-    def on_channel_closed(self, detail: str) -> None:
-        """The peer closed its channel or association: it has left."""
-        self._fault(LegFault.LEFT, detail)
 
     def _fault(self, fault: LegFault, detail: str) -> None:
         if not self._closed:

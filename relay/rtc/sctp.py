@@ -7,8 +7,9 @@ super-linear time to put fragments together. Here each of these is a fault that 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import (
@@ -42,28 +43,19 @@ class ChannelFault(StrEnum):
     MESSAGE_TOO_LARGE = "message_too_large"
 
 
-class ChannelListener(Protocol):
-    """What an association tells its leg; each is called synchronously."""
+@dataclass(frozen=True, slots=True)
+class ChannelCalls:
+    """What an association calls, synchronously.
 
-    def on_text(self, text: str) -> None:
-        """Take one text message."""
-        ...
+    `text` takes each text message, `binary` the size of each binary one; `opened` and `closed` tell of the event channel,
+    `fault` of a peer that broke a rule. Details are for the log and hold no content.
+    """
 
-    def on_binary(self, size: int) -> None:
-        """Hear of a binary message, whose content nobody reads."""
-        ...
-
-    def on_channel_open(self) -> None:
-        """Hear that the event channel is open for sending."""
-        ...
-
-    def on_channel_fault(self, fault: ChannelFault, detail: str) -> None:
-        """Hear of a fault; `detail` is for the log and holds no content."""
-        ...
-
-    def on_channel_closed(self, detail: str) -> None:
-        """Hear that the association or the event channel is gone."""
-        ...
+    text: Callable[[str], None]
+    binary: Callable[[int], None]
+    opened: Callable[[], None]
+    closed: Callable[[str], None]
+    fault: Callable[[ChannelFault, str], None]
 
 
 class Association(RTCSctpTransport):
@@ -72,9 +64,9 @@ class Association(RTCSctpTransport):
     A peer that sends a message above `reassembly_bytes`, whatever was announced to it, is a MESSAGE_TOO_LARGE fault.
     """
 
-    def __init__(self, dtls: DtlsSession, listener: ChannelListener, reassembly_bytes: int) -> None:
+    def __init__(self, dtls: DtlsSession, calls: ChannelCalls, reassembly_bytes: int) -> None:
         super().__init__(dtls)
-        self._listener = listener
+        self._calls = calls
         self._reassembly_bytes = reassembly_bytes
         self._channel: RTCDataChannel | None = None
         self._is_open = False
@@ -116,16 +108,16 @@ class Association(RTCSctpTransport):
 
     def _opened(self) -> None:
         self._is_open = True
-        self._listener.on_channel_open()
+        self._calls.opened()
 
     def _closed(self) -> None:
         self._is_open = False
-        self._listener.on_channel_closed("data channel closed")
+        self._calls.closed("data channel closed")
 
     def _fault(self, fault: ChannelFault, detail: str) -> None:
         if not self._faulted:
             self._faulted = True
-            self._listener.on_channel_fault(fault, detail)
+            self._calls.fault(fault, detail)
 
     # --- names of aiortc that are not public: each is where the peer's input must be judged -------------------------
 
@@ -170,11 +162,11 @@ class Association(RTCSctpTransport):
             except UnicodeDecodeError:
                 self._fault(ChannelFault.PROTOCOL_ERROR, "text message is not UTF-8")
                 return
-            self._listener.on_text(text)
+            self._calls.text(text)
         elif pp_id == WEBRTC_STRING_EMPTY:
-            self._listener.on_text("")
+            self._calls.text("")
         elif pp_id in {WEBRTC_BINARY, WEBRTC_BINARY_EMPTY}:
-            self._listener.on_binary(len(data))
+            self._calls.binary(len(data))
 
     def _may_negotiate(self, stream_id: int, data: bytes) -> bool:
         """Whether a DCEP message (RFC 8832) can be given to aiortc, which asserts where it should refuse."""
@@ -192,4 +184,4 @@ class Association(RTCSctpTransport):
         super()._set_state(state)
         if state is self.State.CLOSED:
             self._is_open = False
-            self._listener.on_channel_closed("association closed")
+            self._calls.closed("association closed")
