@@ -47,8 +47,8 @@ class ChannelFault(StrEnum):
 class ChannelCalls:
     """What an association calls, synchronously.
 
-    `text` takes each text message, `binary` the size of each binary one; `opened` and `closed` tell of the event channel,
-    `fault` of a peer that broke a rule. Details are for the log and hold no content.
+    `text` takes each text message, `binary` the size of each binary one; `opened` and `closed` tell of the event
+    channel, `fault` of a peer that broke a rule. Details are for the log and hold no content.
     """
 
     text: Callable[[str], None]
