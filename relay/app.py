@@ -121,7 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 
 
 async def serve(settings: Settings, announce: Callable[[Running], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends every session at once.
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends every session now, within seconds.
 
     `announce` is called once the relay is ready. Raises as `running` does.
     """

@@ -102,7 +102,7 @@ class Conversation:
         self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
-        self._phase = Phase.NEW
+        self._early_end: EndSession | None = None
         self._stages: dict[str, float] = {}
         self._request_ids: list[str] = []
 
@@ -165,11 +165,16 @@ class Conversation:
             ),
             self._on_fact,
         )
+        if self._early_end is not None:
+            self._command(self._early_end)
         negotiated = await self._unless_ended(self._negotiated)
-        key = await self._timed(Stage.MINT, "mint", self._upstream.mint(session))
+        minting = asyncio.ensure_future(self._timed(Stage.MINT, "mint", self._upstream.mint(session)))
+        try:
+            key = await self._unless_ended(minting)
+        finally:
+            # A key nobody uses expires by itself; a call, below, must be known to be hung up.
+            minting.cancel()
         self._note_request(key.request_id)
-        if self._ending.done():
-            raise self._gone()
         call = await self._timed(
             Stage.CALL, "call", self._upstream.call(key, negotiated.service_offer, policy.deployment)
         )
@@ -195,7 +200,6 @@ class Conversation:
                 error = ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, message)
                 self._refuse(to_api_error(error))
             case PhaseChanged(phase):
-                self._phase = phase
                 self._telemetry.phase_changed(self.session_id, phase)
                 if phase is Phase.CONNECTING and not self._accepted.done():
                     self._accepted.set_result(None)
@@ -205,16 +209,21 @@ class Conversation:
                 self._telemetry.decided(self.session_id, fact)
             case Ending(reason):
                 self._ending.set_result(reason)
+                # Whatever is under way at the service: the door need not wait for it.
+                self._answer_door(self._gone())
             case Ended():
                 self._ended.set_result(fact)
 
     def _refuse(self, refusal: ApiError) -> None:
         """Answer the door, and end the media side if it runs."""
+        self._answer_door(refusal)
+        self.end(EndReason.SERVICE_REFUSED, refusal.code.value)
+
+    def _answer_door(self, refusal: ApiError) -> None:
         if not self.opened.done():
             self.opened.set_exception(refusal)
             # The door may be gone already; then nobody will ask for the exception.
             self.opened.exception()
-        self.end(EndReason.SERVICE_REFUSED, refusal.code.value)
 
     async def _unless_ended(self, wanted: asyncio.Future[T]) -> T:
         """Wait for a fact, or for the end of the session, which is an ApiError."""
@@ -233,17 +242,15 @@ class Conversation:
 
     async def _timed(self, stage: Stage, operation: str, request: Awaitable[T]) -> T:
         began = time.monotonic()
-        outcome = "ok"
         try:
-            return await request
+            answer = await request
         except ServiceError as error:
-            outcome = error.refusal.value
+            self._telemetry.service_request(operation, error.refusal.value, time.monotonic() - began)
             raise
-        finally:
-            seconds = time.monotonic() - began
-            self._telemetry.service_request(operation, outcome, seconds)
-            if outcome == "ok":
-                self._note_stage(LegName.UPSTREAM, stage, seconds)
+        seconds = time.monotonic() - began
+        self._telemetry.service_request(operation, "ok", seconds)
+        self._note_stage(LegName.UPSTREAM, stage, seconds)
+        return answer
 
     async def _hang_up(self, call: ServiceCall) -> None:
         began = time.monotonic()
@@ -288,3 +295,5 @@ class Conversation:
     def _command(self, command: Command) -> None:
         if self._session is not None:
             self._session.command(command)
+        elif self._early_end is None and isinstance(command, EndSession):
+            self._early_end = command

@@ -16,6 +16,8 @@ from relay.upstream import Upstream
 
 _ID_BYTES = 16
 _RETRY_AFTER_SECONDS = "5"
+# How long ending sessions may take to close their legs and hang up.
+_END_SECONDS = 5.0
 
 
 class Registry:
@@ -93,11 +95,17 @@ class Registry:
             conversation.warn_ending(EndReason.RELAY_DRAINING, int(seconds))
         if self._live and seconds > 0:
             await asyncio.wait({task for _, task in self._live.values()}, timeout=seconds)
-        while self._live:
-            for conversation, _ in self._live.values():
-                conversation.end(EndReason.RELAY_DRAINING)
-            await asyncio.wait({task for _, task in self._live.values()})
-            await asyncio.sleep(0)
+        for conversation, _ in self._live.values():
+            conversation.end(EndReason.RELAY_DRAINING)
+        await self._all_over(_END_SECONDS)
+        # What is left waits for the service's answer to a call; the service ends a call that nobody connects to.
+        for _, task in self._live.values():
+            task.cancel()
+        await self._all_over(None)
+
+    async def _all_over(self, seconds: float | None) -> None:
+        if self._live:
+            await asyncio.wait({task for _, task in self._live.values()}, timeout=seconds)
 
     def _forget(self, session_id: str) -> None:
         del self._live[session_id]

@@ -230,7 +230,7 @@ class Session:
             detail = f"{stage.value} failed"
         except TimeoutError:
             succeeded, detail = False, f"{stage.value} not done after {seconds:g} s"
-        except ConnectionError as error:
+        except OSError as error:
             succeeded, detail = False, f"{stage.value}: {error}"
         if succeeded:
             self._emit(StageDone(leg.name, stage, time.monotonic() - began))
@@ -272,6 +272,7 @@ class Session:
 
     async def _close(self, reason: EndReason) -> None:
         """Tell the client why, then close both legs."""
+        self._bridge.shut_gate()
         if self._bridge.notify_end(reason):
             await asyncio.sleep(_END_NOTICE_SECONDS)
         if self._tick is not None:

@@ -98,7 +98,7 @@ class Rewriter:
     `ssrc` and `payload_type` are those of the outgoing leg.
     """
 
-    __slots__ = ("_next_sequence", "_next_timestamp", "_sequence_offset", "_source", "_timestamp_offset",
+    __slots__ = ("_highest", "_newest_timestamp", "_sequence_offset", "_source", "_timestamp_offset",
                  "payload_type", "ssrc")  # fmt: skip
 
     def __init__(self, ssrc: int, payload_type: int) -> None:
@@ -107,8 +107,8 @@ class Rewriter:
         self._source: int | None = None
         self._sequence_offset = 0
         self._timestamp_offset = 0
-        self._next_sequence = 0
-        self._next_timestamp = 0
+        self._highest = 0
+        self._newest_timestamp = 0
 
     def rewrite(self, packet: bytes) -> bytes | None:
         """Return the packet with the outgoing stream's header; None if it is malformed."""
@@ -122,16 +122,20 @@ class Rewriter:
             self._change_source(source, sequence, timestamp)
         sequence = (sequence + self._sequence_offset) & 0xFFFF
         timestamp = (timestamp + self._timestamp_offset) & 0xFFFFFFFF
-        self._next_sequence = sequence + 1
-        self._next_timestamp = timestamp
+        # Never back: a number used twice under one key would break SRTP.
+        if (sequence - self._highest) & 0xFFFF < 0x8000:  # noqa: PLR2004 - half of the sequence number space
+            self._highest = sequence
+            self._newest_timestamp = timestamp
         head = pack("!BBHII", first, (second & 0x80) | self.payload_type, sequence, timestamp, self.ssrc)
         return head + packet[HEADER_LENGTH:]
 
     def _change_source(self, source: int, sequence: int, timestamp: int) -> None:
         # A new source continues where the old one stopped, so that the receiver's jitter buffer sees one stream.
-        if self._source is not None:
-            self._sequence_offset = self._next_sequence - sequence
-            self._timestamp_offset = self._next_timestamp + OPUS_CLOCK_RATE // 50 - timestamp
+        if self._source is None:
+            self._highest = sequence
+        else:
+            self._sequence_offset = self._highest + 1 - sequence
+            self._timestamp_offset = self._newest_timestamp + OPUS_CLOCK_RATE // 50 - timestamp
         self._source = source
 
 

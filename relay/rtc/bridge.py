@@ -79,6 +79,10 @@ class Bridge:
     def join(self, downstream: Leg, upstream: Leg) -> None:
         """Take the two legs; packets are authenticated and counted from now on, and forwarded once the gate is open."""
         self._legs = {LegName.DOWNSTREAM: downstream, LegName.UPSTREAM: upstream}
+        self.shut_gate()
+
+    def shut_gate(self) -> None:
+        """Authenticate and count packets, but forward none."""
         for leg in self._legs.values():
             leg.stream.forward = _gate_closed(leg)
 

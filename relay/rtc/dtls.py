@@ -11,7 +11,9 @@ from typing import Any
 import pylibsrtp
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters, RTCDtlsTransport, State
 from aiortc.rtcdtlstransport import RTCDtlsFingerprint as AiortcFingerprint
+from OpenSSL import SSL
 
+from relay.core.dtls_records import records
 from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
 
@@ -46,6 +48,8 @@ class _CachedContextCertificate(RTCCertificate):
         # Private name: aiortc has no way to hand in a context; all profiles of a process are the same.
         if self._context is None:
             self._context = super()._create_ssl_context(srtp_profiles)
+            # A peer that renegotiates gets a warning; without this OpenSSL ends the connection and tells nobody.
+            self._context.set_options(SSL.OP_NO_RENEGOTIATION)
         return self._context
 
 
@@ -67,17 +71,17 @@ class DtlsPath:
         self._closed = False
 
     def feed(self, datagram: bytes) -> None:
-        """Take one DTLS datagram.
+        """Take one DTLS datagram, record by record: aiortc reads one of a datagram and would let the others pile up.
 
         A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
         """
-        if self._closed or (datagram[0] == _ALERT and datagram[3:5] == b"\0\0"):
-            self._dropped[DropCause.DTLS_REFUSED] += 1
-            return
-        try:
-            self._queue.put_nowait(datagram)
-        except asyncio.QueueFull:
-            self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
+        for record in records(datagram):
+            if self._closed or (record[0] == _ALERT and record[3:5] == b"\0\0"):
+                self._dropped[DropCause.DTLS_REFUSED] += 1
+            elif self._queue.full():
+                self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
+            else:
+                self._queue.put_nowait(record)
 
     def close(self) -> None:
         """End every pending and later read with ConnectionError."""
@@ -138,6 +142,14 @@ class DtlsSession(RTCDtlsTransport):
         receive, transmit = (0, 1) if self._role == "server" else (1, 0)
         self._rx_srtp = _srtp_session(profile, keys, receive, pylibsrtp.Policy.SSRC_ANY_INBOUND)
         self._tx_srtp = _srtp_session(profile, keys, transmit, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+
+    async def _send_data(self, data: bytes) -> None:
+        # Private name: called by the association. OpenSSL may have ended the connection by itself.
+        try:
+            await super()._send_data(data)
+        except SSL.Error as error:
+            self._set_state(State.CLOSED)
+            raise ConnectionError("DTLS has failed") from error
 
     def _state_changed(self) -> None:
         if self._state is State.CLOSED:

@@ -27,7 +27,7 @@ class Endpoint:
         self._clock = clock
         self._by_ufrag: dict[str, IceLiteAgent] = {}
         self._by_address: dict[Address, IceLiteAgent] = {}
-        self._socket = UdpSocket(host, port, self.on_datagram, _READS_PER_WAKE)
+        self._socket = UdpSocket(host, port, self.on_datagram, self.dropped, _READS_PER_WAKE)
         self.send = self._socket.send
 
     @property

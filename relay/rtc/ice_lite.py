@@ -57,8 +57,6 @@ class AgentEndpoint(Protocol):
 class IceLiteAgent:
     """The ICE end of one downstream leg. `last_check` is the time of the last authenticated check, in seconds."""
 
-    role = "controlled"
-
     def __init__(self, endpoint: AgentEndpoint, ufrag: str, pwd: str, remote_ufrag: str, inlets: Inlets) -> None:
         self.ufrag = ufrag
         self.pwd = pwd
@@ -119,15 +117,15 @@ class IceLiteAgent:
             self.selected = None
 
     def _learn(self, address: Address, now: float) -> bool:
+        if not self._endpoint.claim(address, self, now):
+            self._endpoint.drop(DropCause.ADDRESS_TAKEN)
+            return False
         if len(self._addresses) >= MAX_ADDRESSES:
             idle = [each for each in self._addresses if each != self.selected]
             oldest = min(idle, key=self._addresses.__getitem__)
             self._endpoint.release(oldest, self)
             del self._addresses[oldest]
             self._endpoint.drop(DropCause.ADDRESS_LIMIT)
-        if not self._endpoint.claim(address, self, now):
-            self._endpoint.drop(DropCause.ADDRESS_TAKEN)
-            return False
         return True
 
     def _refuse(self, request: BindingRequest, error: StunError, address: Address) -> None:

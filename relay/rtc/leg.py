@@ -143,10 +143,14 @@ class Leg:
     async def close(self) -> None:
         """Say goodbye on SCTP and DTLS, then stop reading; no callback comes after this."""
         self._closed = True
-        if self._association is not None:
-            await self._association.stop()
-        await self._dtls.stop()
-        self._path.close()
+        try:
+            if self._association is not None:
+                await self._association.stop()
+        finally:
+            try:
+                await self._dtls.stop()
+            finally:
+                self._path.close()
 
     def _calls(self) -> ChannelCalls:
         return ChannelCalls(

@@ -130,6 +130,10 @@ class RtpStream:
         if len(datagram) < _SRTCP_MIN_LENGTH:
             self.dropped[DropCause.RTCP_MALFORMED] += 1
             return
+        self._window_packets += 1
+        if self._window_packets > self._packets_per_second:
+            self.dropped[DropCause.RATE] += 1
+            return
         (ssrc,) = unpack_from("!I", datagram, 4)
         known = ssrc in {self._source, self._rtcp_source}
         if not known and self._rtcp_sources >= _SOURCES_ALLOWED:

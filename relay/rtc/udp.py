@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 
+from relay.core.rtp import DropCause
 from relay.core.stun import Address
 
 _LOG = logging.getLogger(__name__)
@@ -19,12 +21,18 @@ _LOGGED_FAILURES = 10
 class UdpSocket:
     """A bound UDP socket that hands every datagram to `on_datagram(datagram, address)`.
 
-    At most `reads_per_wake` are read before the loop serves others: one where one peer talks, more on a shared port.
+    `dropped` is the owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer
+    talks, more on a shared port.
     Raises OSError when the address cannot be bound.
     """
 
     def __init__(
-        self, host: str, port: int, on_datagram: Callable[[bytes, Address], None], reads_per_wake: int = 1
+        self,
+        host: str,
+        port: int,
+        on_datagram: Callable[[bytes, Address], None],
+        dropped: Counter[DropCause],
+        reads_per_wake: int = 1,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
@@ -40,10 +48,8 @@ class UdpSocket:
         self._on_datagram = on_datagram
         self._reads = range(reads_per_wake)
         self._loop = asyncio.get_running_loop()
+        self._dropped = dropped
         self._connected = False
-        self._failures = 0
-        self.send_errors = 0
-        self.receive_errors = 0
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
     @property
@@ -59,7 +65,6 @@ class UdpSocket:
             else:
                 self._socket.sendto(datagram, address)
         except OSError:
-            self.send_errors += 1
             return False
         return True
 
@@ -82,14 +87,13 @@ class UdpSocket:
                 return
             except OSError:
                 # An ICMP error of an earlier send; the consent checks decide what it means.
-                self.receive_errors += 1
                 return
             try:
                 self._on_datagram(datagram, address)
             except Exception:  # noqa: BLE001
                 # A fault in the handling of one datagram must not cost anybody else theirs.
-                self._failures += 1
-                if self._failures <= _LOGGED_FAILURES:
+                self._dropped[DropCause.INTERNAL] += 1
+                if self._dropped[DropCause.INTERNAL] <= _LOGGED_FAILURES:
                     _LOG.exception("datagram handler failed")
             if self._socket.fileno() < 0:
                 return

@@ -7,6 +7,7 @@ one could not tell them apart. Once a pair is nominated the socket is connected 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -56,7 +57,11 @@ class UpstreamIce:
         connection.remote_password = remote.pwd
         connection.remote_is_lite = remote.ice_lite
         for version in sorted({6 if ":" in each.host else 4 for each in usable}):
-            self._open(version)
+            # A family this machine does not have is one way less, not the end.
+            with contextlib.suppress(OSError):
+                self._open(version)
+        if not self._sockets:
+            raise ConnectionError("no socket for any of the service's candidates")
         # Private names: gathering is ours, for aioice would bind every interface but loopback.
         connection._local_candidates_start = connection._local_candidates_end = True  # noqa: SLF001
         for candidate in usable:
@@ -106,7 +111,12 @@ class UpstreamIce:
 
     def _open(self, version: int) -> None:
         protocol = StunProtocol(self._connection)
-        udp = UdpSocket(_WILDCARD[version], 0, lambda datagram, address: self.on_datagram(protocol, datagram, address))
+        udp = UdpSocket(
+            _WILDCARD[version],
+            0,
+            lambda datagram, address: self.on_datagram(protocol, datagram, address),
+            self._dropped,
+        )
         protocol.connection_made(_Transport(udp, protocol))  # type: ignore[arg-type]  # the two methods aioice uses
         protocol.local_candidate = AioiceCandidate(
             foundation=str(version), component=1, transport="udp", priority=1 << 24, host=_WILDCARD[version],

@@ -93,3 +93,12 @@ def test_jitter_follows_rfc3550_a8():
     for at in range(50):
         steady.on_packet(at, at * 960, at * 0.02)
     assert steady.jitter_units == 0
+
+
+def test_a_late_packet_does_not_make_a_new_source_reuse_numbers():
+    """The same number twice under one key would break SRTP."""
+    rewriter = Rewriter(1, 96)
+    sent = [rewriter.rewrite(packet(sequence=each, ssrc=7)) for each in (100, 102, 103, 101)]
+    sent += [rewriter.rewrite(packet(sequence=each, ssrc=8)) for each in (9, 10)]
+    numbers = [unpack_from("!H", each, 2)[0] for each in sent if each is not None]
+    assert numbers == [100, 102, 103, 101, 104, 105]

@@ -27,11 +27,11 @@ from relay.config import UpstreamProtocol
 HERE = Path(__file__).parent
 SPEECH = HERE / "speech.wav"
 STEP_SECONDS = 0.04
-# Correlation of two loudness curves: 1 is the same, 0 is unrelated; a foreign answer stays below 0.5.
-LIKE = 0.7
-TURNS = 4
+# Correlation of two loudness curves: 1 is the same, 0 is unrelated; the same speech reversed has 0.42, a buzz 0.27.
+LIKE = 0.6
+TURNS = 5
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240), pytest.mark.xdist_group("chromium")]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
 @contextlib.asynccontextmanager

@@ -28,6 +28,12 @@ OVERRIDDEN = [
     (RTCDtlsTransport, "_setup_srtp", ["self"]),
     (RTCSctpTransport, "_handle_data", ["self", "data"]),
     (RTCSctpTransport, "_receive_data_chunk", ["self", "chunk"]),
+    (RTCSctpTransport, "_get_inbound_stream", ["self", "stream_id"]),
+    (RTCSctpTransport, "_receive_sack_chunk", ["self", "chunk"]),
+    (RTCSctpTransport, "_send_chunk", ["self", "chunk"]),
+    (RTCDtlsTransport, "_send_data", ["self", "data"]),
+    (InboundStream, "add_chunk", ["self", "chunk"]),
+    (InboundStream, "pop_messages", ["self"]),
     (RTCSctpTransport, "_data_channel_receive", ["self", "stream_id", "pp_id", "data"]),
     (RTCSctpTransport, "_set_state", ["self", "state"]),
     (Connection, "build_request", ["self", "pair", "nominate"]),
@@ -37,6 +43,12 @@ USED = {
     "_create_ssl_context",
     "_data_channel_receive",
     "_data_channels",
+    "_get_inbound_stream",
+    "_local_partial_reliability",
+    "_local_tsn",
+    "_receive_sack_chunk",
+    "_send_chunk",
+    "_send_data",
     "_advertised_rwnd",
     "_handle_data",
     "_inbound_streams",
@@ -96,6 +108,7 @@ async def test_sctp_transport():
     transport = RTCSctpTransport(RTCDtlsTransport(path, [RTCCertificate.generateCertificate()]))
     assert (transport._inbound_streams, transport._data_channels, transport._sack_misordered) == ({}, {}, set())
     assert transport._advertised_rwnd > 0
+    assert (transport._local_partial_reliability, transport._local_tsn >= 0) == (True, True)
     assert {"CLOSED", "ESTABLISHED"} <= {state.name for state in RTCSctpTransport.State}
     assert InboundStream().reassembly == []
     chunk = DataChunk()
