@@ -4,14 +4,16 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo run test check static bench format clean help
+.PHONY: demo run test check static bench fuzz format clean help
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
 	@echo "make test    install, run every test"
 	@echo "make run     start the relay with your settings (relay.yaml or RELAY_... in the environment)"
 	@echo "make check   format, lint, types, import contracts, tests"
+	@echo "make fuzz    look for events that break parser or filter (FUZZ_SECONDS=600)"
 	@echo "make bench   measure the relay beside the stock aiortc way"
 
 $(STAMP): pyproject.toml
@@ -40,6 +42,9 @@ static: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.forwarding
+
+fuzz: $(STAMP)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) PYTHONPATH=.:tests $(BIN)/python -m fuzz
 
 format: $(STAMP)
 	$(BIN)/ruff format .

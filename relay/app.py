@@ -7,7 +7,8 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -23,8 +24,12 @@ from relay.api import (
 from relay.config import Settings
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.lifecycle import SessionLimits
-from relay.core.policy import policy_from_instructions
+from relay.core.policy import policy_from_instructions, policy_revision
+from relay.core.policy_resolve import ServiceDefaults
+from relay.core.policy_rules import OnSinkFailure
+from relay.decision_log import DecisionLog, DecisionLogPlace
 from relay.errors import ConfigError
+from relay.policies import Policies, PolicySet, documents_at, one_policy
 from relay.registry import Registry
 from relay.rtc.advertise import advertised_addresses
 from relay.rtc.dtls import SharedCertificate
@@ -36,10 +41,11 @@ from relay.upstream import create_upstream
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A relay in service: its registry, and where it can be reached."""
+    """A relay in service: its registry, its policies, and where it can be reached."""
 
     registry: Registry
     telemetry: Telemetry
+    policies: Policies
     public_url: str
     operations_url: str
     media_addresses: tuple[tuple[str, int], ...]
@@ -54,11 +60,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     settings.require_servable()
     metrics = CollectorRegistry()
     telemetry = Telemetry(metrics)
-    policy = policy_from_instructions(
-        settings.policy.instructions, settings.upstream.deployment, settings.upstream.transcription_deployment
-    )
     certificate = _certificate(settings)
     async with contextlib.AsyncExitStack() as stack:
+        log = _decision_log(settings, telemetry)
+        if log is not None:
+            stack.push_async_callback(log.close)
+        recordable = (lambda: True) if log is None else (lambda: not log.failing)
+        policies = Policies(policy_source(settings), settings.policy.documents, telemetry, recordable)
         endpoint = Endpoint(settings.ice.udp_host, settings.ice.udp_port)
         stack.callback(endpoint.close)
         addresses = advertised_addresses(settings.ice.advertise, settings.ice.udp_host, endpoint.port)
@@ -69,7 +77,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             SessionHost(MediaPlane(endpoint, addresses, SharedCertificate())),
             upstream,
             telemetry,
-            lambda: policy,
+            policies,
             session_limits(settings),
             settings.limits.max_sessions,
             on_end=lambda session_id: keys.forget(session_id, time.time()),
@@ -80,6 +88,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             draining=lambda: registry.draining,
             endpoint_drops=lambda: {cause.value: number for cause, number in endpoint.dropped.items()},
         )
+        policies.on_change = registry.policies_changed
+        if log is not None:
+            log.on_failing = registry.decisions_unrecorded
         stack.push_async_callback(registry.drain, 0)
         public = Listener(
             create_public_app(
@@ -89,7 +100,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                 client_keys=settings.clients.keys,
                 ephemeral_keys=keys,
                 sessions=registry,
-                current_policy=lambda: policy,
+                policy_for=policies.admit_key,
                 telemetry=telemetry,
                 pages=load_pages(web_directory()),
             ),
@@ -109,11 +120,12 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
-        lag = asyncio.create_task(telemetry.watch_loop(), name="loop-lag")
-        stack.callback(lag.cancel)
+        for watch, name in ((telemetry.watch_loop(), "loop-lag"), (policies.watch(), "policies")):
+            stack.callback(asyncio.create_task(watch, name=name).cancel)
         yield Running(
             registry,
             telemetry,
+            policies,
             _url("https" if certificate else "http", settings.http.host, public.port),
             _url("http", settings.admin.host, operations.port),
             addresses,
@@ -122,6 +134,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 
 async def serve(settings: Settings, announce: Callable[[Running], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends every session now, within seconds.
+
+    SIGHUP reads the policies.
 
     `announce` is called once the relay is ready. Raises as `running` does.
     """
@@ -134,7 +148,10 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    # Until the policies are there, the signal to read them has nothing to do.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with running(settings) as relay:
+        loop.add_signal_handler(signal.SIGHUP, relay.policies.ask_reload)
         for warning in settings.warnings:
             relay.telemetry.warn("configuration", message=warning)
         relay.telemetry.started(relay.public_url, relay.operations_url, relay.media_addresses)
@@ -147,6 +164,19 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
         for task in (draining, hurry):
             task.cancel()
         await asyncio.gather(draining, hurry, return_exceptions=True)
+
+
+def policy_source(settings: Settings) -> Callable[[], PolicySet]:
+    """What loads the policies: the documents' files, or the one instruction text."""
+    upstream = settings.upstream
+    if settings.policy.documents is not None:
+        defaults = ServiceDefaults(upstream.deployment, upstream.transcription_deployment)
+        return documents_at(settings.policy.documents, defaults)
+    policy = policy_from_instructions(
+        settings.policy.instructions, upstream.deployment, upstream.transcription_deployment
+    )
+    policy = replace(policy, on_sink_failure=OnSinkFailure(settings.decision_log.on_failure))
+    return one_policy(replace(policy, revision=policy_revision(policy)))
 
 
 def session_limits(settings: Settings) -> SessionLimits:
@@ -162,6 +192,16 @@ def session_limits(settings: Settings) -> SessionLimits:
         outbox_bytes=limits.outbox_bytes,
         packets_per_second=limits.packets_per_second,
     )
+
+
+def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | None:
+    wanted = settings.decision_log
+    if wanted.directory is None:
+        return None
+    place = DecisionLogPlace(Path(wanted.directory), wanted.file_bytes, wanted.sync_seconds, wanted.head_seconds)
+    log = DecisionLog(place, telemetry)
+    telemetry.keep_decisions(log.write, lambda: log.queue_depth)
+    return log
 
 
 def _certificate(settings: Settings) -> Certificate | None:

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 import relay
+from relay.audit_cli import add_audit_command
 from relay.config import (
     AdminSettings,
     ClientSettings,
@@ -32,6 +33,8 @@ from relay.config import (
 )
 from relay.config_values import is_address, is_loopback, whole
 from relay.errors import ConfigError
+from relay.policy_cli import add_policy_command
+from relay.policy_files import load_policies
 from relay.simulator.settings import SimulatorSettings
 
 DEMO_PORT = 8080
@@ -74,7 +77,7 @@ _SERVE_HELP = """\
 Run the relay. Settings come from one YAML file and from the environment, which wins; every setting
 has a name in both (`upstream.endpoint` is RELAY_UPSTREAM_ENDPOINT), listed in docs/reference/config.md.
 SIGTERM and SIGINT stop admitting, let sessions end within limits.drain_seconds, then end them; a second
-one ends them now."""
+one ends them now. SIGHUP reads the policies again."""
 
 _SERVE_EXAMPLES = """\
 needed in any case:
@@ -82,7 +85,8 @@ needed in any case:
   RELAY_UPSTREAM_DEPLOYMENT   name of the realtime deployment
   RELAY_UPSTREAM_API_KEY      the resource's key (or RELAY_UPSTREAM_AUTH=entra)
   RELAY_CLIENT_KEYS           keys with which your clients may mint, comma-separated
-  RELAY_INSTRUCTIONS          the instructions of every session (or RELAY_INSTRUCTIONS_FILE)
+  RELAY_INSTRUCTIONS          the instructions of every session (or RELAY_INSTRUCTIONS_FILE),
+                              or RELAY_POLICIES, a directory of policy documents
 Secrets can be read from files: add _FILE to the name and give a path."""
 
 _DEMO_HELP = """\
@@ -143,6 +147,8 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", "read and explain the settings", _CHECK_HELP, _check)
     check.add_argument("-c", "--config", **config)
     check.add_argument("--json", action="store_true", help="print JSON")
+    add_audit_command(commands)
+    add_policy_command(commands)
     shown = command("version", "print versions", "Print the version of the relay and of what it stands on.", _version)
     shown.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -266,6 +272,8 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         settings = load_settings(arguments.config, os.environ)
         settings.require_servable()
+        if settings.policy.documents is not None:
+            load_policies(settings.policy.documents)
     except ConfigError as error:
         problem = error
     if arguments.json:

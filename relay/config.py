@@ -26,6 +26,7 @@ __all__ = [
     "AdminSettings",
     "ClientSettings",
     "ConfigError",
+    "DecisionLogSettings",
     "HttpSettings",
     "IceSettings",
     "LimitSettings",
@@ -33,6 +34,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Network",
+    "OnLogFailure",
     "PolicySettings",
     "Secret",
     "SettingSpec",
@@ -63,6 +65,13 @@ class UpstreamAuth(StrEnum):
 
     KEY = "key"
     ENTRA = "entra"
+
+
+class OnLogFailure(StrEnum):
+    """What becomes of sessions when the decision log cannot be written, for a policy that does not say so itself."""
+
+    FAIL_CLOSED = "fail_closed"
+    FAIL_OPEN = "fail_open"
 
 
 class LogLevel(StrEnum):
@@ -124,10 +133,22 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """The administrator's instructions, "" where there are none."""
+    """Policy documents (a directory or file), or else the administrator's instructions, "" where there are none."""
 
+    documents: str | None = _setting(values.policy_path, None, env="RELAY_POLICIES")
     instructions: str = _setting(values.instructions, "", env="RELAY_INSTRUCTIONS", text_file=True)
     allow_empty: bool = _setting(values.boolean, default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLogSettings:
+    """The hash-chained record of decisions; `directory` None: none is kept."""
+
+    directory: str | None = _setting(values.directory, None)
+    on_failure: OnLogFailure = _setting(values.one_of(OnLogFailure), OnLogFailure.FAIL_CLOSED)
+    file_bytes: int = _setting(values.whole(65_536, 4_294_967_296), 67_108_864)
+    sync_seconds: float = _setting(values.seconds(0, 60), 1.0)
+    head_seconds: float = _setting(values.seconds(1, 3_600), 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +211,7 @@ class Settings:
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     clients: ClientSettings = field(default_factory=ClientSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    decision_log: DecisionLogSettings = field(default_factory=DecisionLogSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     ice: IceSettings = field(default_factory=IceSettings)
@@ -206,7 +228,12 @@ class Settings:
                 "upstream.transcription_deployment is not set: transcription is removed from every session, "
                 "because the service would fail every turn that names a model it has no deployment for"
             )
-        if not self.policy.instructions and self.policy.allow_empty:
+        if self.policy.documents is not None and self.decision_log.directory is None:
+            found.append(
+                "decision_log.directory is not set: what the policies decide is counted and logged, and no chained "
+                "record of it is kept"
+            )
+        if not self.policy.instructions and self.policy.allow_empty and self.policy.documents is None:
             found.append(
                 "NO CENTRAL INSTRUCTIONS: policy.allow_empty is true, so sessions run without the administrator's text"
             )
@@ -225,10 +252,11 @@ class Settings:
         missing = [*_missing_upstream(self.upstream)]
         if not self.clients.keys:
             missing.append(_needs("clients.keys", "the keys with which your clients may mint"))
-        if not self.policy.instructions.strip() and not self.policy.allow_empty:
+        if self.policy.documents is None and not self.policy.instructions.strip() and not self.policy.allow_empty:
             missing.append(
                 _needs("policy.instructions", "the instructions every session runs under")
-                + " (or RELAY_INSTRUCTIONS_FILE; RELAY_POLICY_ALLOW_EMPTY=true if there shall really be none)"
+                + " (or RELAY_INSTRUCTIONS_FILE, or documents in RELAY_POLICIES; RELAY_POLICY_ALLOW_EMPTY=true if "
+                "there shall really be none)"
             )
         if missing:
             raise ConfigError("\n".join(missing))
@@ -247,6 +275,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "upstream": UpstreamSettings,
     "clients": ClientSettings,
     "policy": PolicySettings,
+    "decision_log": DecisionLogSettings,
     "http": HttpSettings,
     "admin": AdminSettings,
     "ice": IceSettings,
@@ -313,6 +342,11 @@ def _contradictions(settings: Settings) -> list[str]:
             )
     if upstream.auth is UpstreamAuth.ENTRA and upstream.protocol is UpstreamProtocol.OPENAI:
         found.append("upstream.auth: entra is Azure's; with protocol openai use auth: key")
+    if "policy.documents" in settings.origins and "policy.instructions" in settings.origins:
+        found.append(
+            "policy.documents (RELAY_POLICIES) takes the place of policy.instructions (RELAY_INSTRUCTIONS): "
+            "keep one of them"
+        )
     # Judged by what was written: a file that cannot be read is one problem, not two.
     if ("http.tls_cert_file" in settings.origins) != ("http.tls_key_file" in settings.origins):
         found.append("http.tls_cert_file and http.tls_key_file belong together: set both or neither")

@@ -204,6 +204,24 @@ def readable_file(text: str) -> str:
         raise ValueError(f"{quoted(text)} cannot be read: {error.strerror}") from None
 
 
+def policy_path(text: str) -> str:
+    """Check that a file or directory of policies exists and can be read; return its path."""
+    try:
+        if Path(text).is_dir():
+            next(Path(text).iterdir(), None)
+            return text
+    except OSError as error:
+        raise ValueError(f"{quoted(text)} cannot be read: {error.strerror}") from None
+    return readable_file(text)
+
+
+def directory(text: str) -> str:
+    """Parse the path of a directory that need not exist yet."""
+    if "\0" in text or (Path(text).exists() and not Path(text).is_dir()):
+        raise ValueError(f"{quoted(text)} is not a directory")
+    return text
+
+
 def secret(text: str) -> Secret:
     """Parse a credential that fits a request header: printable ASCII, no space."""
     if not text.isascii() or not text.isprintable() or " " in text or len(text) > _SECRET_MAX_LENGTH:

@@ -6,8 +6,11 @@ The media side (`relay.session`) knows no credentials and no service; this side 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from relay.core.doors import Opened, OpenRequest
@@ -24,6 +27,9 @@ from relay.core.lifecycle import (
     OfferRefused,
     Phase,
     PhaseChanged,
+    PolicyTaken,
+    ReplaceLimits,
+    ReplacePolicy,
     ServiceAnswered,
     ServiceAnswerRefused,
     SessionCounters,
@@ -32,9 +38,19 @@ from relay.core.lifecycle import (
     Stage,
     StageDone,
 )
-from relay.core.policy import ConfigRefusal, EffectivePolicy, compose_service_session, transcription_name
-from relay.core.record import SessionRecord
+from relay.core.policy import (
+    ConfigRefusal,
+    EffectivePolicy,
+    client_instructions,
+    compose_service_session,
+    judge_wish,
+    transcription_name,
+)
+from relay.core.policy_rules import Mode
+from relay.core.record import Governed, SessionRecord
+from relay.core.verdicts import Rule, Verdict
 from relay.errors import ApiError, EndReason, ErrorCode
+from relay.policies import Policies
 from relay.telemetry import Telemetry
 from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal, Upstream, to_api_error
 
@@ -53,6 +69,13 @@ _FAILED_STAGE = {
     EndReason.SERVICE_REFUSED: (LegName.UPSTREAM, Stage.CALL),
     EndReason.POLICY_UNCONFIRMED: (LegName.UPSTREAM, Stage.POLICY),
     EndReason.POLICY_NOT_IN_FORCE: (LegName.UPSTREAM, Stage.POLICY),
+}
+# Ends that a rule decides without any event.
+_ENDED_BY_RULE = {
+    EndReason.POLICY_KILLED: Rule.KILL_SWITCH,
+    EndReason.POLICY_TIME_LIMIT: Rule.LIMIT_SESSION,
+    EndReason.POLICY_IDLE: Rule.LIMIT_IDLE,
+    EndReason.POLICY_UNRECORDED: Rule.SINK_FAILURE,
 }
 
 
@@ -90,19 +113,21 @@ class Conversation:
     ) -> None:
         self.session_id = session_id
         self.owner = request.owner
+        self.policy = policy
         self.opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
         self._request = request
-        self._policy = policy
         self._limits = limits
         self._upstream = upstream
         self._telemetry = telemetry
         self._session: RunningSession | None = None
+        # Commands from before the media side began.
+        self._early: list[Command] = []
+        self._policy_limits = policy.limits
         self._negotiated: asyncio.Future[Negotiated] = asyncio.get_running_loop().create_future()
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._began = time.monotonic()
-        self._early_end: EndSession | None = None
         self._stages: dict[str, float] = {}
         self._request_ids: list[str] = []
 
@@ -113,6 +138,32 @@ class Conversation:
     def warn_ending(self, reason: EndReason, seconds_left: int) -> None:
         """Tell the client that its session will end."""
         self._command(NoticeEnding(reason, seconds_left))
+
+    def take_policies(self, policies: Policies) -> None:
+        """Take what acts on running sessions: the kill switch, limits, and a whole policy that is to be applied live.
+
+        A session whom no policy covers any more keeps the one it has.
+        """
+        identity = self._request.identity
+        if policies.switch.stops(identity.tenant, self.policy.name):
+            self.end(EndReason.POLICY_KILLED)
+            return
+        policy = policies.now_for(identity, self._request.model_asked)
+        if policy is None or (policy.name, policy.revision) == (self.policy.name, self.policy.revision):
+            return
+        if policy.apply_live:
+            # The call is made; what serves it cannot change any more.
+            self.policy = replace(
+                policy,
+                deployment=self.policy.deployment,
+                transcription_deployment=self.policy.transcription_deployment,
+            )
+            self._policy_limits = policy.limits
+            self._telemetry.policy_replaced(self.session_id, policy.name, policy.revision)
+            self._command(ReplacePolicy(self.policy))
+        elif policy.limits != self._policy_limits:
+            self._policy_limits = policy.limits
+            self._command(ReplaceLimits(policy.limits))
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
@@ -145,10 +196,12 @@ class Conversation:
         self._record(await self._ended)
 
     async def _set_up(self, host: Host) -> ServiceCall:
-        request, policy = self._request, self._policy
+        request, policy = self._request, self.policy
+        self._record_wish()
         try:
             session = compose_service_session(policy, request.client_session, request.dialect, self._upstream.dialect)
             shown = transcription_name(policy, request.client_session, request.dialect)
+            own_text = client_instructions(policy, request.client_session, request.dialect)
         except ConfigRefusal as refusal:
             raise ApiError(400, refusal.code, "The session configuration is not valid.", param=refusal.param) from None
         self._session = host.start(
@@ -161,12 +214,13 @@ class Conversation:
                 model=request.model,
                 policy=policy,
                 transcription_name=shown,
+                client_instructions=own_text,
                 limits=self._limits,
             ),
             self._on_fact,
         )
-        if self._early_end is not None:
-            self._command(self._early_end)
+        for command in self._early:
+            self._session.command(command)
         negotiated = await self._unless_ended(self._negotiated)
         minting = asyncio.ensure_future(self._timed(Stage.MINT, "mint", self._upstream.mint(session)))
         try:
@@ -189,6 +243,22 @@ class Conversation:
             self.opened.set_result(Opened(self.session_id, negotiated.answer))
         return call
 
+    def _record_wish(self) -> None:
+        """Write down what the policy makes of the configuration that came with the key or the offer."""
+        wish, mode = self._request.client_session, self.policy.mode
+        if wish is None or mode is Mode.DISABLED:
+            return
+        try:
+            judged = judge_wish(self.policy, wish, self._request.dialect)
+            verdict, rule = judged.verdict, judged.rule
+        except ConfigRefusal as refusal:
+            verdict, rule = Verdict.REFUSE, refusal.rule
+        if rule is Rule.ALLOWED:
+            return
+        digest = hashlib.sha256(json.dumps(wish, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        done, would_be = (verdict, None) if mode is Mode.ENFORCE else (Verdict.FORWARD, verdict.value)
+        self._decided(Decided(LegName.DOWNSTREAM, "session.mint", done.value, rule, mode, would_be, digest))
+
     def _on_fact(self, fact: Fact) -> None:
         match fact:
             case Negotiated():
@@ -203,16 +273,34 @@ class Conversation:
                 self._telemetry.phase_changed(self.session_id, phase)
                 if phase is Phase.CONNECTING and not self._accepted.done():
                     self._accepted.set_result(None)
-            case StageDone(leg, stage, seconds):
-                self._note_stage(leg, stage, seconds)
-            case Decided():
-                self._telemetry.decided(self.session_id, fact)
             case Ending(reason):
                 self._ending.set_result(reason)
                 # Whatever is under way at the service: the door need not wait for it.
                 self._answer_door(self._gone())
             case Ended():
+                if fact.reason in _ENDED_BY_RULE:
+                    # Ended by a rule and not by an event: the record of it is made here.
+                    self._decided(Decided(LegName.DOWNSTREAM, "other", Verdict.END.value, _ENDED_BY_RULE[fact.reason]))
                 self._ended.set_result(fact)
+            case StageDone() | Decided() | PolicyTaken():
+                self._tell(fact)
+
+    def _tell(self, fact: StageDone | Decided | PolicyTaken) -> None:
+        match fact:
+            case StageDone(leg, stage, seconds):
+                self._note_stage(leg, stage, seconds)
+            case Decided():
+                self._decided(fact)
+            case PolicyTaken(revision):
+                self._telemetry.policy_taken(self.session_id, self.policy.name, revision)
+
+    def _decided(self, decided: Decided) -> None:
+        identity = self._request.identity
+        self._telemetry.decided(
+            self.session_id,
+            decided,
+            Governed(self.policy.name, self.policy.revision, identity.tenant, identity.subject_hash),
+        )
 
     def _refuse(self, refusal: ApiError) -> None:
         """Answer the door, and end the media side if it runs."""
@@ -276,8 +364,8 @@ class Conversation:
                 reason=reason,
                 detail="" if ended is None else ended.detail,
                 duration_seconds=time.monotonic() - self._began,
-                policy=self._policy.name,
-                revision=self._policy.revision,
+                policy=self.policy.name,
+                revision=self.policy.revision,
                 stages=self._stages,
                 counters=SessionCounters() if ended is None else ended.counters,
                 request_ids=tuple(self._request_ids),
@@ -293,7 +381,7 @@ class Conversation:
             self._request_ids.append(request_id)
 
     def _command(self, command: Command) -> None:
-        if self._session is not None:
+        if self._session is None:
+            self._early.append(command)
+        else:
             self._session.command(command)
-        elif self._early_end is None and isinstance(command, EndSession):
-            self._early_end = command

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from relay.conversation import Conversation, Host
 from relay.core.doors import Opened, OpenRequest
 from relay.core.lifecycle import SessionCounters, SessionLimits
-from relay.core.policy import EffectivePolicy
+from relay.core.policy_rules import OnSinkFailure
 from relay.errors import ApiError, EndReason, ErrorCode
+from relay.policies import Policies
 from relay.telemetry import Telemetry
 from relay.upstream import Upstream
 
@@ -28,7 +29,7 @@ class Registry:
         host: Host,
         upstream: Upstream,
         telemetry: Telemetry,
-        current_policy: Callable[[], EffectivePolicy],
+        policies: Policies,
         limits: SessionLimits,
         max_sessions: int,
         on_end: Callable[[str], None],
@@ -36,7 +37,7 @@ class Registry:
         self._host = host
         self._upstream = upstream
         self._telemetry = telemetry
-        self._current_policy = current_policy
+        self._policies = policies
         self._limits = limits
         self._max_sessions = max_sessions
         self._on_end = on_end
@@ -55,9 +56,8 @@ class Registry:
         """
         self._admit()
         session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
-        conversation = Conversation(
-            session_id, request, self._current_policy(), self._limits, self._upstream, self._telemetry
-        )
+        policy = self._policies.admit(request.identity, request.model_asked)
+        conversation = Conversation(session_id, request, policy, self._limits, self._upstream, self._telemetry)
         task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
         self._live[session_id] = (conversation, task)
         task.add_done_callback(lambda _: self._forget(session_id))
@@ -77,7 +77,7 @@ class Registry:
 
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now, as `{check: reason}`; empty when ready."""
-        reasons = {}
+        reasons = self._policies.readiness()
         if self._draining:
             reasons["draining"] = "the relay is about to stop"
         if len(self._live) >= self._max_sessions:
@@ -87,6 +87,21 @@ class Registry:
     def counters(self) -> dict[str, SessionCounters]:
         """What every live session counted until now, by session id."""
         return {session_id: conversation.counters() for session_id, (conversation, _) in self._live.items()}
+
+    def policies_changed(self) -> None:
+        """Other policies are in force, or the kill switch was moved: every session takes what acts on it at once."""
+        for session_id, (conversation, _) in self._live.items():
+            try:
+                conversation.take_policies(self._policies)
+            except Exception as error:  # noqa: BLE001 - one session's fault must not keep the kill switch from others
+                self._telemetry.warn("policy_not_taken", session_id=session_id, error=type(error).__name__)
+                conversation.end(EndReason.RELAY_FAILED, "the changed policies could not be applied")
+
+    def decisions_unrecorded(self) -> None:
+        """The decision log cannot be written: end the sessions whose policy allows nothing unrecorded."""
+        for conversation, _ in self._live.values():
+            if conversation.policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED:
+                conversation.end(EndReason.POLICY_UNRECORDED)
 
     async def drain(self, seconds: float) -> None:
         """Admit nobody, tell the clients, wait up to `seconds` for sessions to end, then end the rest."""

@@ -29,6 +29,9 @@ from relay.core.lifecycle import (
     OfferRefused,
     Phase,
     PhaseChanged,
+    PolicyTaken,
+    ReplaceLimits,
+    ReplacePolicy,
     ServiceAnswered,
     ServiceAnswerRefused,
     SessionCounters,
@@ -36,8 +39,10 @@ from relay.core.lifecycle import (
     Stage,
     StageDone,
 )
+from relay.core.policy_rules import LimitRules
 from relay.core.sdp import RemoteDescription, SdpError, parse_answer, parse_offer
 from relay.core.sdp_build import LocalTransport, answer_setup, build_answer, build_service_offer
+from relay.core.session_clock import SessionClock, TimeShort, TimeUp
 from relay.errors import EndReason
 from relay.rtc.bridge import Bridge, end_reason
 from relay.rtc.dtls import SharedCertificate, fingerprint_of
@@ -77,11 +82,14 @@ class Session:
         self._ended: asyncio.Future[tuple[EndReason, str]] = loop.create_future()
         self._service_answer: asyncio.Future[str] = loop.create_future()
         self._in_force = asyncio.Event()
+        self._heard: set[LegName] = set()
         self._tick: asyncio.TimerHandle | None = None
         self._agent: IceLiteAgent | None = None
         self._upstream_ice: UpstreamIce | None = None
         self._events = EventFilter(start, _next_event_id)
         self._bridge = Bridge(self._events, start.limits, self)
+        self._clock = SessionClock(start.policy.limits, time.monotonic())
+        self._take_limits(start.policy.limits)
         certificate = plane.certificate.current()
         self._fingerprint = fingerprint_of(certificate)
         self._downstream = Leg(LegName.DOWNSTREAM, _ssrc(), certificate, start.limits, self._bridge)
@@ -98,6 +106,12 @@ class Session:
                 self.end(reason, detail)
             case NoticeEnding(reason, seconds_left):
                 self._bridge.notify_ending(reason, seconds_left)
+            case ReplacePolicy(policy):
+                self._take_limits(policy.limits)
+                if not self._ended.done():
+                    self._bridge.replace_policy(policy)
+            case ReplaceLimits(limits):
+                self._take_limits(limits)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session; the first reason wins."""
@@ -175,7 +189,7 @@ class Session:
         ufrag, pwd = _credentials()
         agent = self._plane.endpoint.add_agent(ufrag, pwd, offer.ufrag, self._downstream.inlets)
         self._downstream.attach(agent.send, offer)
-        self._events.client_message_bytes = self._downstream.largest_message
+        self._events.fit_messages(client=self._downstream.largest_message)
         return agent
 
     def _answer(self, offer: RemoteDescription, agent: IceLiteAgent, setup: str) -> str:
@@ -205,6 +219,7 @@ class Session:
             self.end(EndReason.SERVICE_REFUSED, "the service's answer has no data section")
             return False
         self._upstream.attach(ice.send, service)
+        self._events.fit_messages(service=self._upstream.largest_message)
         label = _CHANNEL_LABELS[self._start.service_dialect]
         return await self._connect(
             self._upstream, lambda: ice.connect(service), _dtls_role(answer_setup(service.setup)), label
@@ -246,9 +261,15 @@ class Session:
             self._in_force.set()
             self._emit(StageDone(LegName.UPSTREAM, Stage.POLICY, self._age()))
 
+    def on_policy_taken(self, revision: str) -> None:
+        """Pass on that a replaced policy is in force."""
+        self._emit(PolicyTaken(revision))
+
     def on_first_audio(self, leg: LegName) -> None:
         """The first packet of a leg went through, so long after the session began."""
-        self._emit(StageDone(leg, Stage.FIRST_AUDIO, self._age()))
+        if leg not in self._heard:
+            self._heard.add(leg)
+            self._emit(StageDone(leg, Stage.FIRST_AUDIO, self._age()))
 
     def on_decided(self, decided: Decided) -> None:
         """Pass a decision on."""
@@ -262,10 +283,20 @@ class Session:
     def _on_tick(self) -> None:
         now = time.monotonic()
         self._bridge.tick(now, time.time())
+        match self._clock.tick(now, self._bridge.last_event):
+            case TimeShort(reason, seconds_left):
+                self._bridge.notify_ending(reason, seconds_left)
+            case TimeUp(reason):
+                self.end(reason)
         agent = self._agent
         if agent is not None and agent.last_check and now - agent.last_check > self._start.limits.consent_seconds:
             self.end(EndReason.CLIENT_LOST, "no checks from the client")
         self._schedule_tick()
+
+    def _take_limits(self, limits: LimitRules) -> None:
+        """From the next tick on; what they allow counts from the session's beginning."""
+        self._clock.rules = limits
+        self._bridge.limit_rate(limits.events_per_second)
 
     def _age(self) -> float:
         return asyncio.get_running_loop().time() - self._began

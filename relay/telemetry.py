@@ -11,18 +11,24 @@ import structlog
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from relay.core.decision_chain import DecisionRecord
 from relay.core.lifecycle import Phase
+from relay.core.verdicts import Rule
 from relay.telemetry_log import configure_logging
 from relay.telemetry_metrics import (
+    AUDIT_FAILURES,
     AUTH_METHODS,
     DOORS,
     LEGS,
+    MODES,
+    MOST_POLICIES,
     OPERATIONS,
     OUTCOMES,
     REASONS,
     REFUSALS,
     RULES,
     STAGES,
+    UNRESOLVED,
     VERDICTS,
     Metrics,
     SessionTotals,
@@ -34,13 +40,15 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from relay.core.kill_switch import KillSwitch
     from relay.core.lifecycle import Decided, Dialect, LegCounters, LegName, SessionCounters, Stage
-    from relay.core.record import SessionRecord
+    from relay.core.record import Governed, SessionRecord
 
 __all__ = ["Telemetry", "configure_logging", "render_metrics"]
 
 LINES_PER_SECOND = 20
 LAG_INTERVAL_SECONDS = 0.5
+_MOST_LINES = 20
 
 
 def render_metrics(registry: CollectorRegistry) -> tuple[bytes, str]:
@@ -55,9 +63,12 @@ class Telemetry:
         self._log = structlog.get_logger("relay")
         self._metrics = Metrics(registry)
         self._totals = SessionTotals()
+        self._policies: set[str] = set()
+        self._record: Callable[[DecisionRecord], None] | None = None
         # Strangers decide how often these happen: their lines are limited, their metrics are not.
         self._refusal_lines = _LineBudget(clock)
         self._decision_lines = _LineBudget(clock)
+        self._audit_lines = _LineBudget(clock)
         registry.register(self._totals)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -76,6 +87,11 @@ class Telemetry:
         self._totals.ready = ready
         self._totals.draining = draining
         self._totals.endpoint_drops = endpoint_drops
+
+    def keep_decisions(self, record: Callable[[DecisionRecord], None], queue_depth: Callable[[], int]) -> None:
+        """Say where decisions are written down, and where a scrape finds how many wait."""
+        self._record = record
+        self._metrics.audit_depth.set_function(queue_depth)
 
     def started(self, public_url: str, operations_url: str, media_addresses: Sequence[tuple[str, int]]) -> None:
         """Record that the relay serves, and where."""
@@ -116,13 +132,89 @@ class Telemetry:
         """Record that set-up failed in a stage, for an end reason or an error code."""
         self._metrics.setup_failures.labels(fold(leg, LEGS), fold(stage, STAGES), fold(reason, REASONS)).inc()
 
-    def decided(self, session_id: str, decision: Decided) -> None:
+    def decided(self, session_id: str, decision: Decided, governed: Governed) -> None:
         """Record what the policy made of an event, when that was not a plain forward."""
-        verdict, rule = fold(decision.verdict, VERDICTS), fold(decision.rule, RULES)
-        self._metrics.decisions.labels(verdict, rule).inc()
+        verdict = fold(decision.would_be or decision.verdict, VERDICTS)
+        policy, rule, mode = (
+            fold(governed.policy, self._policies),
+            fold(decision.rule, RULES),
+            fold(decision.mode, MODES),
+        )
+        self._metrics.decisions.labels(policy, rule, verdict, mode).inc()
+        if decision.rule == Rule.SESSION_IN_FORCE:
+            self._metrics.drift.inc()
+        if self._record is not None:
+            self._record(_decision_record(session_id, decision, governed))
         if (suppressed := self._decision_lines.spend()) is not None:
-            fields = {"leg": decision.leg, "event_type": decision.event_type, "verdict": verdict, "rule": decision.rule}
+            fields = {"leg": decision.leg, "event_type": decision.event_type, "verdict": verdict, "rule": decision.rule,
+                      "mode": decision.mode, "policy": governed.policy}  # fmt: skip
             self._log.info("policy_decided", session_id=session_id, **fields, **suppressed)
+
+    # --- policies ----------------------------------------------------------------------------------------------------
+
+    def policies_loaded(self, revisions: Mapping[str, str], warnings: Sequence[str]) -> None:
+        """Record which policies are in force, and what their administrator should know of."""
+        self._policies |= set(sorted(set(revisions) - self._policies)[: MOST_POLICIES - len(self._policies)])
+        self._metrics.reloads.labels("loaded").inc()
+        self._metrics.policies_loaded_at.set_to_current_time()
+        self._metrics.policy_info.clear()
+        for name in sorted(revisions)[:MOST_POLICIES]:
+            self._metrics.policy_info.labels(name, revisions[name][:12]).set(1)
+        self._log.info("policies_loaded", policies={name: found[:12] for name, found in sorted(revisions.items())})
+        for warning in warnings[:_MOST_LINES]:
+            self.warn("policy_warning", message=warning)
+
+    def policies_refused(self, problems: str) -> None:
+        """Record that changed policies cannot be put in force, and why; the last good ones stay."""
+        self._metrics.reloads.labels("refused").inc()
+        lines = problems.splitlines()
+        self._log.error("policies_refused", problems=lines[:_MOST_LINES], problems_in_all=len(lines))
+
+    def kill_switch_changed(self, switch: KillSwitch) -> None:
+        """Record whom the kill switch stops from now on."""
+        self._metrics.kill_switch.set(switch.active)
+        self._log.warning(
+            "kill_switch_changed",
+            everybody=switch.everybody,
+            tenants=sorted(switch.tenants),
+            policies=sorted(switch.policies),
+        )
+
+    def policy_unresolved(self, reason: str, detail: str) -> None:
+        """Record that a session or key was refused because there is no policy for it."""
+        self._metrics.unresolved.labels(fold(reason, UNRESOLVED)).inc()
+        if (suppressed := self._refusal_lines.spend()) is not None:
+            self._log.info("policy_unresolved", reason=reason, detail=detail, **suppressed)
+
+    def policy_replaced(self, session_id: str, policy: str, revision: str) -> None:
+        """Record that a running session was given another policy."""
+        self._metrics.live_policies.labels("sent").inc()
+        self._log.info("policy_replaced", session_id=session_id, policy=policy, revision=revision[:12])
+
+    def policy_taken(self, session_id: str, policy: str, revision: str) -> None:
+        """Record that the service confirmed the policy a running session was given."""
+        self._metrics.live_policies.labels("confirmed").inc()
+        self._log.info("policy_taken", session_id=session_id, policy=policy, revision=revision[:12])
+
+    # --- the decision log --------------------------------------------------------------------------------------------
+
+    def decision_log_written(self, records: int) -> None:
+        """Record that so many more records are in the decision log."""
+        self._metrics.audit_records.inc(records)
+
+    def decision_log_failed(self, reason: str, detail: str) -> None:
+        """Record that the decision log could not be written (`write`), or a record of it is lost (`overflow`)."""
+        self._metrics.audit_failures.labels(fold(reason, AUDIT_FAILURES)).inc()
+        if (suppressed := self._audit_lines.spend()) is not None:
+            self._log.error("decision_log_failed", reason=reason, detail=detail, **suppressed)
+
+    def decision_log_recovered(self) -> None:
+        """Record that the decision log is written again."""
+        self._log.warning("decision_log_recovered")
+
+    def decision_log_head(self, chain: str, records: int, head: str) -> None:
+        """Keep, where the decision log's own files cannot be changed with it, how far it came."""
+        self._log.info("decision_log_head", chain=chain, records=records, head=head)
 
     def door_refused(self, door: str, status: int, code: str) -> None:
         """Record that a door refused a request with this status and error code."""
@@ -172,6 +264,24 @@ class _LineBudget:
         self._written += 1
         left_out, self._left_out = self._left_out, 0
         return {"lines_left_out": left_out} if left_out else {}
+
+
+def _decision_record(session_id: str, decision: Decided, governed: Governed) -> DecisionRecord:
+    return DecisionRecord(
+        at=time.time(),
+        session=session_id,
+        tenant=governed.tenant,
+        subject=governed.subject,
+        policy=governed.policy,
+        revision=governed.revision,
+        leg=decision.leg,
+        event_type=decision.event_type,
+        rule=decision.rule,
+        verdict=decision.verdict,
+        mode=decision.mode,
+        would_be=decision.would_be,
+        content_sha256=decision.content_sha256,
+    )
 
 
 def _line(record: SessionRecord) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 import relay
 from relay.core.events import CLIENT_EVENT_TYPES, SERVER_EVENT_TYPES
 from relay.core.lifecycle import LegName, Phase, SessionCounters, Stage
+from relay.core.policy_resolve import UnresolvedReason
+from relay.core.policy_rules import Mode
 from relay.core.rtp import DropCause
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import EndReason, ErrorCode
@@ -34,6 +36,10 @@ DOORS = frozenset({
 })  # fmt: skip
 OPERATIONS = frozenset({"mint", "call", "hangup"})
 AUTH_METHODS = frozenset({"missing", "query", "client_key", "ephemeral_key"})
+MODES = frozenset(Mode)
+UNRESOLVED = frozenset({*UnresolvedReason, "no_deployment"})
+AUDIT_FAILURES = frozenset({"write", "overflow"})
+MOST_POLICIES = 50
 OUTCOMES = frozenset({
     "ok", "unauthorized", "no_deployment", "rate_limited", "content_filter", "bad_offer", "rejected", "failed",
     "timeout", "unreachable", "invalid_answer",
@@ -84,7 +90,21 @@ class Metrics:
         self.setup_failures = counter("relay_setup_failures_total", "Set-ups that failed", "leg", "stage", "reason")
         self.jitter = histogram("relay_media_jitter_seconds", "Jitter when a session ended", _JITTER_BUCKETS, "leg")
         self.rtt = histogram("relay_media_rtt_seconds", "Round trip when a session ended", _RTT_BUCKETS, "leg")
-        self.decisions = counter("relay_policy_decisions_total", "Events not simply forwarded", "verdict", "rule")
+        self.decisions = counter(
+            "relay_policy_decisions_total", "Events not simply forwarded", "policy", "rule", "verdict", "mode"
+        )
+        self.drift = counter("relay_policy_drift_total", "Instructions found that are not the policy's")
+        self.reloads = counter("relay_policy_reload_total", "Policies loaded or refused", "result")
+        self.policies_loaded_at = Gauge(
+            "relay_policy_loaded_timestamp_seconds", "When the policies in force were loaded", registry=registry
+        )
+        self.policy_info = Gauge("relay_policy_info", "Policies in force", ("policy", "hash12"), registry=registry)
+        self.kill_switch = Gauge("relay_policy_kill_switch", "1 while it stops somebody", registry=registry)
+        self.live_policies = counter("relay_policy_live_total", "Policies replaced in running sessions", "result")
+        self.unresolved = counter("relay_policy_unresolved_total", "Sessions without a policy", "reason")
+        self.audit_records = counter("relay_audit_records_total", "Records written to the decision log")
+        self.audit_failures = counter("relay_audit_failures_total", "Records that could not be written", "reason")
+        self.audit_depth = Gauge("relay_audit_queue_depth", "Records that wait to be written", registry=registry)
         self.upstream_requests = counter(
             "relay_upstream_requests_total", "HTTP requests to the service", "operation", "outcome"
         )

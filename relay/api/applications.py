@@ -23,6 +23,7 @@ from relay.config import Secret
 from relay.core.doors import Sessions
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import EffectivePolicy
+from relay.core.policy_resolve import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,14 @@ def create_public_app(
     client_keys: Iterable[Secret],
     ephemeral_keys: EphemeralKeys,
     sessions: Sessions,
-    current_policy: Callable[[], EffectivePolicy],
+    policy_for: Callable[[Identity, str | None], EffectivePolicy | None],
     telemetry: DoorTelemetry,
     pages: Mapping[str, Page],
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """Everything a browser can reach. `clock` gives Unix seconds."""
+    """Everything a browser can reach. `policy_for` is asked when a key is minted; `clock` gives Unix seconds."""
     gate = Gatekeeper(ClientKeys(client_keys), FailureLimit(), telemetry, settings.trusted_proxies, clock)
-    mint = MintDoors(gate, ephemeral_keys, sessions, current_policy, settings.key_seconds, settings.body_seconds)
+    mint = MintDoors(gate, ephemeral_keys, sessions, policy_for, settings.key_seconds, settings.body_seconds)
     calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds)
     origins = Origins(settings.allowed_origins, settings.trusted_proxies)
     app = web.Application(middlewares=[common_headers(), origin_rules(origins, telemetry), errors(telemetry)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -67,12 +67,15 @@ class CallDoors:
         refuse_sideband(request)
         offer, wish = await self._read(request, dialect, accepted)
         if owner is not None:
-            grant = Grant(dialect, None, None, owner)
+            grant = Grant(dialect, None, None, owner, identity=self.gate.identity(request, owner))
             return _answer(await self.sessions.open(_open_request(request, offer, wish, grant)))
         return await self._with_key(request, credential, offer, wish)
 
     async def _with_key(self, request: web.Request, value: str, offer: str, wish: Wish) -> web.Response:
         match self.keys.begin(value, offer, self.gate.clock()):
+            case Begun(grant) if self.gate.bound_elsewhere(request, grant):
+                self.keys.release(value)
+                raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
             case Begun(grant):
                 return _answer(await self._open(value, _open_request(request, offer, wish, grant)))
             case Replay(session_id, answer):
@@ -109,14 +112,18 @@ class CallDoors:
 def _open_request(request: web.Request, offer: str, wish: Wish, grant: Grant) -> OpenRequest:
     # What was asked at the mint is the base; what comes with the offer is put over it; the key's model wins.
     session = merged(in_dialect(grant.client_session, grant.dialect, wish.dialect), wish.session)
+    asked = grant.model or wish.model
+    page = request.headers.get("Origin", grant.identity.origin)
     return OpenRequest(
         offer=offer,
         dialect=wish.dialect,
         webrtc_filter=request.query.get("webrtcfilter", "").lower() == "on",
-        model=grant.model or wish.model or DEFAULT_MODEL_NAMES[wish.dialect],
+        model=asked or DEFAULT_MODEL_NAMES[wish.dialect],
         client_session=session,
         owner=grant.owner,
         door=door_of(request.path).value,
+        identity=replace(grant.identity, origin=page),
+        model_asked=asked,
     )
 
 

@@ -13,7 +13,8 @@ from relay.api.bodies import JSON_MAX_BYTES, media_type, read_body
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, json_object, key_seconds, preview_wish
 from relay.api.telemetry_port import AuthMethod
 from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted
-from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session
+from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session, policy_from_instructions
+from relay.core.policy_resolve import Identity
 from relay.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from relay.core.doors import Sessions
 
+# What a mint answer shows while it is open under which policy the key will be used: the safe defaults.
+_POLICY_TO_COME = policy_from_instructions("", "")
 _RETRY_SOON = {"retry-after": "5", "retry-after-ms": "5000"}
 
 
@@ -29,33 +32,34 @@ class MintDoors:
     """Handlers of the mint doors.
 
     The session shown in an answer is composed from the policy in force now; the one that counts is composed when the
-    offer comes. `key_seconds` is how long a key lives at most.
+    offer comes. `policy_for` raises ApiError, and gives None where it depends on the page that uses the key.
+    `key_seconds` is how long a key lives at most.
     """
 
     gate: Gatekeeper
     keys: EphemeralKeys
     sessions: Sessions
-    current_policy: Callable[[], EffectivePolicy]
+    policy_for: Callable[[Identity, str | None], EffectivePolicy | None]
     key_seconds: int
     body_seconds: float
 
     async def client_secrets(self, request: web.Request) -> web.Response:
         """GA: `{"session", "expires_after"}` → `{"value", "expires_at", "session"}` (Azure GA, recorded)."""
-        owner, body, size = await self._admitted(request)
+        identity, body, size = await self._admitted(request)
         seconds = key_seconds(body, self.key_seconds)
         wish = ga_wish(body.get("session"))
-        minted, session = self._mint(wish, owner, size, seconds)
+        minted, session = self._mint(wish, identity, size, seconds)
         # A client insists on a number here and on a string there (TanStack, seen).
         return web.json_response({"value": minted.value, "expires_at": minted.expires_at, "session": session})
 
     async def preview_sessions(self, request: web.Request) -> web.Response:
         """Preview and beta: a flat session → the same with `id` and `client_secret` (preview, documented)."""
-        owner, body, size = await self._admitted(request)
-        minted, session = self._mint(preview_wish(body), owner, size, self.key_seconds)
+        identity, body, size = await self._admitted(request)
+        minted, session = self._mint(preview_wish(body), identity, size, self.key_seconds)
         secret = {"value": minted.value, "expires_at": minted.expires_at}
         return web.json_response({**session, "object": "realtime.session", "client_secret": secret})
 
-    async def _admitted(self, request: web.Request) -> tuple[str, dict[str, Any], int]:
+    async def _admitted(self, request: web.Request) -> tuple[Identity, dict[str, Any], int]:
         credential = self.gate.credential(request)
         owner = self.gate.owner(request, credential)
         if owner is None:
@@ -68,17 +72,17 @@ class MintDoors:
         if request.body_exists or "Content-Type" in request.headers:
             media_type(request, ("application/json",))
         body = await read_body(request, JSON_MAX_BYTES, self.body_seconds)
-        return owner, json_object(body), len(body)
+        return self.gate.identity(request, owner), json_object(body), len(body)
 
-    def _mint(self, wish: Wish, owner: str, size: int, seconds: int) -> tuple[Minted, dict[str, Any]]:
+    def _mint(self, wish: Wish, identity: Identity, size: int, seconds: int) -> tuple[Minted, dict[str, Any]]:
         now = self.gate.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
-        policy = self.current_policy()
+        policy = self.policy_for(identity, wish.model) or _POLICY_TO_COME
         try:
             # Described before the key is made: what cannot be described is refused without leaving a key behind.
             model = wish.model or DEFAULT_MODEL_NAMES[wish.dialect]
             session = describe_session(policy, wish.session, wish.dialect, session_id, model, 0)
-            grant = Grant(wish.dialect, wish.model, wish.session, owner, size)
+            grant = Grant(wish.dialect, wish.model, wish.session, identity.subject_hash, size, identity)
             minted = self.keys.mint(secrets.token_bytes(MATERIAL_BYTES), grant, now, seconds)
         except ConfigRefusal as refused:
             message = "The session cannot be configured like this."

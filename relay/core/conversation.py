@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 _MOST_ITEMS = 4096
 _MOST_CALLS = 1024
-_MOST_OUT_OF_BAND = 2
 
 _Value = TypeVar("_Value", None, bool)
 
@@ -19,8 +18,10 @@ class Conversation:
         self.audio_started = False
         self._items: OrderedDict[str, None] = OrderedDict()
         self._calls: OrderedDict[str, bool] = OrderedDict()
+        self._approvals: OrderedDict[str, bool] = OrderedDict()
+        self._hidden: OrderedDict[str, None] = OrderedDict()
         self._responses: OrderedDict[str, None] = OrderedDict()
-        self._out_of_band = 0
+        self.out_of_band = 0
 
     def knows_item(self, item_id: str) -> bool:
         """Whether the client was shown this item, or made it."""
@@ -43,16 +44,30 @@ class Conversation:
         if call_id in self._calls:
             self._calls[call_id] = awaiting
 
-    def begin_out_of_band(self) -> bool:
-        """Count one response outside the conversation; False when as many run as may (they run in parallel)."""
-        if self._out_of_band >= _MOST_OUT_OF_BAND:
-            return False
-        self._out_of_band += 1
-        return True
+    def awaits_approval(self, request_id: str) -> bool:
+        """Whether the client was shown this request of an MCP server, and has not answered it."""
+        return self._approvals.get(request_id, False)
+
+    def approval_answered(self, request_id: str) -> None:
+        """The client gave its word on a request."""
+        if request_id in self._approvals:
+            self._approvals[request_id] = False
+
+    def hide_item(self, item_id: str) -> None:
+        """The client is not shown this item, nor what is told of it later."""
+        _remember(self._hidden, item_id, None, _MOST_CALLS)
+
+    def hides(self, item_id: object) -> bool:
+        """Whether an item is kept from the client."""
+        return isinstance(item_id, str) and item_id in self._hidden
+
+    def begin_out_of_band(self) -> None:
+        """Count one response outside the conversation (they run in parallel)."""
+        self.out_of_band += 1
 
     def end_out_of_band(self) -> None:
         """A response outside the conversation is over, or was refused."""
-        self._out_of_band = max(0, self._out_of_band - 1)
+        self.out_of_band = max(0, self.out_of_band - 1)
 
     def follow(self, event_type: str, event: dict[str, Any]) -> None:
         """Take from a server event (GA name) what does not depend on the client's seeing it."""
@@ -76,10 +91,10 @@ class Conversation:
             else:
                 self.add_item(item_id)
         self._item_shown(event.get("item"))
-        match event.get("response"):
-            case {"output": list(output)}:
-                for item in output:
-                    self._item_shown(item)
+        response = event.get("response")
+        output = response.get("output") if isinstance(response, dict) else None
+        for item in output if isinstance(output, list) else ():
+            self._item_shown(item)
         if event["type"] == "response.function_call_arguments.done":
             self._call_shown(event.get("call_id"))
 
@@ -88,8 +103,12 @@ class Conversation:
         if item_id is None:
             return
         self.add_item(item_id)
-        if item.get("type") == "function_call":
-            self._call_shown(item.get("call_id"))
+        match item.get("type"):
+            case "function_call":
+                self._call_shown(item.get("call_id"))
+            case "mcp_approval_request":
+                if item_id not in self._approvals:
+                    _remember(self._approvals, item_id, True, _MOST_CALLS)  # noqa: FBT003 - a value, not a flag
 
     def _call_shown(self, call_id: Any) -> None:
         if isinstance(call_id, str) and call_id not in self._calls:
@@ -100,7 +119,7 @@ class Conversation:
         if response_id is not None:
             self._responses.pop(response_id, None)
         if not self._responses:
-            self._out_of_band = 0  # whatever was counted, nothing runs
+            self.out_of_band = 0  # whatever was counted, nothing runs
         elif isinstance(response, dict) and response.get("conversation_id") is None:
             self.end_out_of_band()
 

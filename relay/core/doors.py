@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from relay.core.policy_resolve import Identity
 
 if TYPE_CHECKING:
     from relay.core.lifecycle import Dialect
@@ -14,8 +16,8 @@ class OpenRequest:
     """A browser's wish for a session.
 
     `client_session` is the session configuration the client sent with its mint or its offer, in its door's dialect and
-    not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang it up; `door` is the
-    door's name in metrics and logs.
+    not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang the session up;
+    `door` is the door's name in metrics and logs. `identity` and `model_asked`, None when none was, choose the policy.
     """
 
     offer: str
@@ -25,6 +27,8 @@ class OpenRequest:
     client_session: dict[str, Any] | None
     owner: str
     door: str = "other"
+    identity: Identity = field(default_factory=Identity)
+    model_asked: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

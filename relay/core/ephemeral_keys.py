@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from relay.core.lifecycle import Dialect
+from relay.core.policy_resolve import Identity
 
 PREFIX = "ek_"
 MATERIAL_BYTES = 32
@@ -25,7 +26,8 @@ _PURGE_EVERY_SECONDS = 10.0
 class Grant:
     """What was asked for when the key was minted, unjudged, and who asked.
 
-    `client_session` is in `dialect`; `size` is what it took in the request, in bytes; `owner` names the client key.
+    `client_session` is in `dialect`; `size` is what it took in the request, in bytes; `owner` names the client key;
+    `identity` is who asked, and from which page.
     """
 
     dialect: Dialect
@@ -33,6 +35,7 @@ class Grant:
     client_session: dict[str, Any] | None
     owner: str
     size: int = 0
+    identity: Identity = field(default_factory=Identity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from relay.core.policy_rules import Mode
+from relay.core.verdicts import Rule, Verdict
+
 if TYPE_CHECKING:
     from relay.core.lifecycle import LegName
-    from relay.core.verdicts import Rule, Verdict
     from relay.errors import EndReason
 
 
@@ -15,13 +17,23 @@ if TYPE_CHECKING:
 class Judged:
     """One event was judged: exactly one of these for each that came in.
 
-    `event_type` is a GA name of the closed lists, or `other`.
+    `event_type` is a GA name of the closed lists, or `other`. `verdict` is what was done; in audit mode `would_be` is
+    what the policy would have done where that differs, and `rule` is then the rule that would have.
+    `content_sha256` is of the event's text as it came in, for decisions that are not plain.
     """
 
     leg: LegName
     event_type: str
     verdict: Verdict
     rule: Rule
+    mode: Mode = Mode.ENFORCE
+    would_be: Verdict | None = None
+    content_sha256: str | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing was decided but to send the event on."""
+        return self.verdict is Verdict.FORWARD and self.rule is Rule.ALLOWED and self.would_be is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,11 @@ class OpenGate:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseGate:
+    """The policy is no longer confirmed in force: media must not pass until it is again."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndWith:
     """End the session. `detail` is for the log and holds no content."""
 
@@ -51,4 +68,4 @@ class EndWith:
     detail: str
 
 
-Action = Judged | ToService | ToClient | OpenGate | EndWith
+Action = Judged | ToService | ToClient | OpenGate | CloseGate | EndWith

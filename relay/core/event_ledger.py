@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 _MOST_SENT = 1024
@@ -14,18 +14,34 @@ class Asker(Enum):
     """On whose behalf a `session.update` is due an answer."""
 
     POLICY = auto()
+    PART = auto()  # sent by the relay for a client's update, of which another part follows
     CLIENT = auto()
     LOCAL = auto()  # nothing was sent: the relay answers when its turn comes
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """A `session.update` that waits for its answer.
+
+    `instructions` are what its answer has to show, None when it does not change them; `parts` tells that others were
+    sent before it for the same event of the client.
+    """
+
+    asker: Asker
+    event_id: str | None = None
+    instructions: str | None = field(default=None, repr=False)
+    parts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
-    """A client event that went to the service under an id of ours."""
+    """An event that went to the service under an id of ours: a client's, or the relay's `own`."""
 
     event_type: str
-    client_event_id: str | None
-    call_id: str | None
-    out_of_band: bool
+    client_event_id: str | None = None
+    call_id: str | None = None
+    out_of_band: bool = False
+    own: bool = False
 
 
 class EventLedger:
@@ -33,51 +49,49 @@ class EventLedger:
 
     def __init__(self) -> None:
         self._sent: OrderedDict[str, Sent] = OrderedDict()
-        self._updates: deque[tuple[Asker, str | None]] = deque()
+        self._updates: deque[Update] = deque()
 
     @property
     def updates_full(self) -> bool:
         """Whether no further `session.update` may wait for its answer."""
         return len(self._updates) >= _MOST_UPDATES
 
-    @property
-    def updates_due(self) -> bool:
-        """Whether an answer to some `session.update` is still to come."""
-        return bool(self._updates)
+    def due(self, asker: Asker) -> bool:
+        """Whether an answer to an update of this asker's is still to come."""
+        return bool(self._updates) and any(update.asker is asker for update in self._updates)
 
     def sent(self, event_id: str, sent: Sent) -> None:
-        """A client's event went up under our `event_id`; the oldest of many is forgotten."""
+        """An event went up under our `event_id`; the oldest of many is forgotten."""
         self._sent[event_id] = sent
         if len(self._sent) > _MOST_SENT:
             self._sent.popitem(last=False)
 
-    def expect_update(self, asker: Asker, event_id: str | None = None) -> None:
+    def expect(self, update: Update) -> None:
         """An answer to a `session.update` is due after those that are due already."""
-        self._updates.append((asker, event_id))
+        self._updates.append(update)
 
-    def update_answered(self) -> Asker | None:
-        """A `session.updated` came: whose it is. None when nobody asked."""
-        return self._updates.popleft()[0] if self._updates else None
+    def update_answered(self) -> Update | None:
+        """A `session.updated` came: which one it answers. None when nobody asked."""
+        return self._updates.popleft() if self._updates else None
 
     def local_answers(self) -> int:
         """How many answers of our own are now first in the line; they are taken out of it."""
         count = 0
-        while self._updates and self._updates[0][0] is Asker.LOCAL:
+        while self._updates and self._updates[0].asker is Asker.LOCAL:
             self._updates.popleft()
             count += 1
         return count
 
-    def refused(self, event_id: str | None, *, about_session: bool) -> tuple[Asker | None, Sent | None]:
-        """An `error` came: the asker if a `session.update` was refused, and the client's event if it is one.
+    def refused(self, event_id: str | None, *, about_session: bool) -> tuple[Update | None, Sent | None]:
+        """An `error` came: the `session.update` that is refused by it, and the event, if it answers one of them.
 
         An error about the session that names no event is taken to answer the oldest update.
         """
         if event_id is None:
-            asker = self.update_answered() if about_session else None
-            return asker, None
+            return (self.update_answered() if about_session else None), None
         sent = self._sent.pop(event_id, None)
-        for entry in self._updates:
-            if entry[1] == event_id:
-                self._updates.remove(entry)
-                return entry[0], sent
+        for update in self._updates:
+            if update.event_id == event_id:
+                self._updates.remove(update)
+                return update, sent
         return None, sent

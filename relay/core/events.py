@@ -147,12 +147,12 @@ def parse_json_object(text: str, *, max_bytes: int = MAX_EVENT_BYTES, max_depth:
     surrogates, a byte order mark, nesting deeper than `max_depth`, more than `max_bytes` of UTF-8. Raises EventError.
     """
     try:
-        size = len(text.encode())
+        raw = text.encode()
     except UnicodeEncodeError:
         raise EventError(ErrorCode.INVALID_EVENT) from None
-    if size > max_bytes:
+    if len(raw) > max_bytes:
         raise EventError(ErrorCode.EVENT_TOO_LARGE)
-    if _deeper_than(text, max_depth):
+    if _deeper_than(raw, max_depth):
         raise EventError(ErrorCode.INVALID_EVENT)
     try:
         value = _DECODER.decode(text)
@@ -170,24 +170,23 @@ def dump_event(event: dict[str, Any]) -> str:
     return _ENCODER.encode(event)
 
 
-# A string (possibly cut short, so that the scan stays linear) or one bracket.
-_STRUCTURE = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
+_ESCAPED = re.compile(rb"\\.", re.DOTALL)
+_ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_AS_BRACES = bytes.maketrans(b"[]", b"{}")
 
 
-def _deeper_than(text: str, limit: int) -> bool:
-    """Whether brackets nest deeper than `limit`: linear, before any recursive parser sees the text."""
-    if text.count("{") + text.count("[") <= limit:
+def _deeper_than(raw: bytes, limit: int) -> bool:
+    """Whether brackets nest deeper than `limit`: linear, in C, before any recursive parser sees the text."""
+    if raw.count(b"{") + raw.count(b"[") <= limit:
         return False
-    depth = 0
-    for match in _STRUCTURE.finditer(text):
-        match text[match.start()]:
-            case "{" | "[":
-                depth += 1
-                if depth > limit:
-                    return True
-            case "}" | "]":
-                depth -= 1
-    return False
+    if b"\\" in raw:  # outside of strings it is an error, at which the parser goes no deeper
+        raw = _ESCAPED.sub(b"", raw)
+    marks = raw.translate(_AS_BRACES, _ALL_BUT_STRUCTURE)
+    nesting = b"".join(marks.split(b'"')[::2])  # every other piece is what stands inside a string
+    for _ in range(limit):
+        nesting = nesting.replace(b"{}", b"")  # one level, the innermost
+    # What is left is deeper, or does not close, which no parser takes either.
+    return bool(nesting)
 
 
 def _encodes(value: dict[str, Any]) -> bool:
@@ -226,4 +225,5 @@ def _constant(_name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant)
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+# What was parsed holds no circle, and looking for one costs as much as all the rest.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False)

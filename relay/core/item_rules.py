@@ -1,45 +1,189 @@
-"""Which conversation items a client may put before the model, rebuilt from what is allowed."""
+"""Which conversation items a client may put before the model, rebuilt from what the policy allows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relay.core.events import EventError
-from relay.core.field_checks import Check, Unfit, choice, text, wrong_type, wrong_value
+from relay.core.field_checks import Check, Unfit, boolean, choice, text, wrong_type, wrong_value
 from relay.core.verdicts import Rule
 from relay.errors import ErrorCode
 
 if TYPE_CHECKING:
     from relay.core.conversation import Conversation
+    from relay.core.policy_rules import ItemRules
 
 _LONGEST_ID = 64
-_MOST_PARTS = 100
+_TYPE_AND_TEXT = 2
+_MOST_INPUT_ITEMS = 100
 _LONGEST = 262_144
 
-_text = text(_LONGEST)
 _base64 = text(_LONGEST, r"[A-Za-z0-9+/]*={0,2}")
 _image = text(_LONGEST, r"data:image/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+={0,2}")
+_remote_image = text(2_048, r"https://[!-~]+")
 _detail = choice("auto", "low", "high")
 
+HISTORY = "assistant.output_text"
+"""The kind of item that is history import, however it is allowed."""
 
-def judge_item(item: Any, path: str, conversation: Conversation) -> dict[str, Any]:
-    """One item of `conversation.item.create`: a user's message, or the output of a call that awaits it.
 
-    Forged history (assistant, function_call, mcp_…) and instructions (system, developer) are refused: EventError.
+@dataclass(frozen=True, slots=True)
+class ItemJudge:
+    """Judges items by one policy, within one conversation.
+
+    Instructions (system, developer) and forged calls (function_call, mcp_…) are refused whatever the policy says: they
+    would be other instructions, or results nobody computed.
     """
-    rebuilt = _judge(item, path)
-    if rebuilt["type"] == "function_call_output" and not conversation.awaits_output(rebuilt["call_id"]):
-        raise wrong_value(f"{path}.call_id", Rule.ITEM_CALL)
-    return rebuilt
+
+    rules: ItemRules
+    conversation: Conversation
+    mcp_approvals: bool = False
+
+    def item(self, item: Any, path: str) -> dict[str, Any]:
+        """One item of `conversation.item.create`, rebuilt. Raises EventError."""
+        rebuilt = self._judge(item, path)
+        if rebuilt["type"] == "function_call_output" and not self.conversation.awaits_output(rebuilt["call_id"]):
+            raise wrong_value(f"{path}.call_id", Rule.ITEM_CALL)
+        return rebuilt
+
+    def input(self, items: Any, path: str) -> list[dict[str, Any]]:
+        """The `input` of a response: items as above, and references to items that the client knows.
+
+        Raises EventError.
+        """
+        if not isinstance(items, list):
+            raise wrong_type(path)
+        if len(items) > _MOST_INPUT_ITEMS:
+            raise wrong_value(path, Rule.RESPONSE_INPUT)
+        return [self._input_item(item, f"{path}[{index}]") for index, item in enumerate(items)]
+
+    def _input_item(self, item: Any, path: str) -> dict[str, Any]:
+        match item:
+            case {"type": "item_reference"}:
+                known = judge_known_item(item.get("id"), f"{path}.id", self.conversation)
+                return {"type": "item_reference", "id": known}
+        rebuilt = self._judge(item, path)
+        if rebuilt["type"] == "function_call_output" and not self.conversation.knows_call(rebuilt["call_id"]):
+            raise wrong_value(f"{path}.call_id", Rule.ITEM_CALL)
+        return rebuilt
+
+    def _judge(self, item: Any, path: str) -> dict[str, Any]:
+        if not isinstance(item, dict):
+            raise wrong_type(path)
+        match item.get("type"):
+            case "message":
+                rebuilt = self._message(item, path)
+            case "function_call_output" if "function_call_output" in self.rules.allow:
+                rebuilt = self._call_output(item, path)
+            case "mcp_approval_response":
+                return self._approval(item, path)
+            case str():
+                raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.ITEM_TYPE)
+            case _:
+                raise wrong_type(f"{path}.type")
+        if item.get("id") is not None:
+            rebuilt["id"] = judge_id(item["id"], f"{path}.id")
+        return rebuilt
+
+    def _message(self, item: dict[str, Any], path: str) -> dict[str, Any]:
+        role = item.get("role")
+        imported = role == "assistant" and (self.rules.history_import or HISTORY in self.rules.allow)
+        if role != "user" and not imported:
+            raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.role", Rule.ITEM_ROLE)
+        content = item.get("content")
+        if not isinstance(content, list):
+            raise wrong_type(path)
+        if len(content) > self.rules.max_content_parts:
+            raise wrong_value(f"{path}.content", Rule.ITEM_CONTENT)
+        judge = self._history_part if imported else self._part
+        parts = [
+            dict(part) if not imported and self._is_plain(part) else judge(part, f"{path}.content[{index}]")
+            for index, part in enumerate(content)
+        ]
+        return {"type": "message", "role": role, "content": parts}
+
+    def _call_output(self, item: dict[str, Any], path: str) -> dict[str, Any]:
+        call_id = judge_id(item.get("call_id"), f"{path}.call_id")
+        output = self._text(item.get("output"), f"{path}.output")
+        return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+    def _approval(self, item: dict[str, Any], path: str) -> dict[str, Any]:
+        """A user's word on a call of an MCP server, for a request that this client was shown and has not answered."""
+        if not self.mcp_approvals:
+            raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.TOOLS_MCP)
+        request = judge_id(item.get("approval_request_id"), f"{path}.approval_request_id")
+        if not self.conversation.awaits_approval(request):
+            raise wrong_value(f"{path}.approval_request_id", Rule.TOOLS_MCP)
+        approve = boolean(item.get("approve"), f"{path}.approve")
+        rebuilt = {"type": "mcp_approval_response", "approval_request_id": request, "approve": approve}
+        if item.get("id") is not None:
+            rebuilt["id"] = judge_id(item["id"], f"{path}.id")
+        if item.get("reason") is not None:
+            rebuilt["reason"] = self._text(item["reason"], f"{path}.reason")
+        return rebuilt
+
+    def _is_plain(self, part: Any) -> bool:
+        """Whether it is by far the most frequent part, a text and nothing else, which needs no name in an error."""
+        return (
+            isinstance(part, dict)
+            and len(part) == _TYPE_AND_TEXT
+            and part.get("type") == "input_text"
+            and isinstance(said := part.get("text"), str)
+            and len(said) <= self.rules.max_text_chars
+            and "user.input_text" in self.rules.allow
+        )
+
+    def _part(self, part: Any, path: str) -> dict[str, Any]:
+        if not isinstance(part, dict):
+            raise wrong_type(path)
+        kind = part.get("type")
+        if f"user.{kind}" not in self.rules.allow:
+            raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.ITEM_CONTENT)
+        match kind:
+            case "input_text":
+                return {"type": "input_text", "text": self._text(part.get("text"), f"{path}.text")}
+            case "input_audio":
+                rebuilt = {"type": "input_audio", "audio": _exactly(_base64, part.get("audio"), f"{path}.audio")}
+                if part.get("transcript") is not None:
+                    rebuilt["transcript"] = self._text(part["transcript"], f"{path}.transcript")
+                return rebuilt
+            case "input_image":
+                return self._image_part(part, path)
+        raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.ITEM_CONTENT)
+
+    def _history_part(self, part: Any, path: str) -> dict[str, Any]:
+        """What the model is said to have answered before; text alone, sound would have to be the model's own."""
+        if not isinstance(part, dict):
+            raise wrong_type(path)
+        if part.get("type") != "output_text":
+            raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.ITEM_CONTENT)
+        return {"type": "output_text", "text": self._text(part.get("text"), f"{path}.text")}
+
+    def _image_part(self, part: dict[str, Any], path: str) -> dict[str, Any]:
+        """An image by its bytes; a link would have the service fetch it, which the policy has to allow."""
+        link = part.get("image_url")
+        remote = self.rules.remote_images and isinstance(link, str) and link.startswith("https://")
+        try:
+            judged = (_remote_image if remote else _image)(link, f"{path}.image_url")
+        except Unfit:
+            raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.image_url", Rule.ITEM_CONTENT) from None
+        rebuilt = {"type": "input_image", "image_url": judged}
+        if part.get("detail") is not None:
+            rebuilt["detail"] = _exactly(_detail, part["detail"], f"{path}.detail")
+        return rebuilt
+
+    def _text(self, value: Any, path: str) -> str:
+        if not isinstance(value, str):
+            raise wrong_type(path)
+        if len(value) > self.rules.max_text_chars:
+            raise wrong_value(path, Rule.ITEM_CONTENT)
+        return value
 
 
-def judge_input(items: Any, path: str, conversation: Conversation) -> list[dict[str, Any]]:
-    """The `input` of a response: items as above, and references to items that the client knows. Raises EventError."""
-    if not isinstance(items, list):
-        raise wrong_type(path)
-    if len(items) > _MOST_PARTS:
-        raise wrong_value(path, Rule.RESPONSE_INPUT)
-    return [_judge_input(item, f"{path}[{index}]", conversation) for index, item in enumerate(items)]
+def is_history(item: dict[str, Any]) -> bool:
+    """Whether a judged item is an answer that the client says the model gave."""
+    return item.get("role") == "assistant"
 
 
 def judge_known_item(item_id: Any, path: str, conversation: Conversation) -> str:
@@ -60,76 +204,10 @@ def judge_id(value: Any, path: str) -> str:
     return value
 
 
-def _judge_input(item: Any, path: str, conversation: Conversation) -> dict[str, Any]:
-    match item:
-        case {"type": "item_reference"}:
-            return {"type": "item_reference", "id": judge_known_item(item.get("id"), f"{path}.id", conversation)}
-    rebuilt = _judge(item, path)
-    if rebuilt["type"] == "function_call_output" and not conversation.knows_call(rebuilt["call_id"]):
-        raise wrong_value(f"{path}.call_id", Rule.ITEM_CALL)
-    return rebuilt
-
-
-def _judge(item: Any, path: str) -> dict[str, Any]:
-    if not isinstance(item, dict):
-        raise wrong_type(path)
-    match item.get("type"):
-        case "message":
-            rebuilt = _message(item, path)
-        case "function_call_output":
-            rebuilt = _call_output(item, path)
-        case str():
-            raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.ITEM_TYPE)
-        case _:
-            raise wrong_type(f"{path}.type")
-    if item.get("id") is not None:
-        rebuilt["id"] = judge_id(item["id"], f"{path}.id")
-    return rebuilt
-
-
-def _message(item: dict[str, Any], path: str) -> dict[str, Any]:
-    if item.get("role") != "user":
-        raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.role", Rule.ITEM_ROLE)
-    content = item.get("content")
-    if not isinstance(content, list):
-        raise wrong_type(path)
-    if len(content) > _MOST_PARTS:
-        raise wrong_value(f"{path}.content", Rule.ITEM_CONTENT)
-    parts = [_part(part, f"{path}.content[{index}]") for index, part in enumerate(content)]
-    return {"type": "message", "role": "user", "content": parts}
-
-
-def _call_output(item: dict[str, Any], path: str) -> dict[str, Any]:
-    call_id = judge_id(item.get("call_id"), f"{path}.call_id")
-    output = _exactly(_text, item.get("output"), f"{path}.output")
-    return {"type": "function_call_output", "call_id": call_id, "output": output}
-
-
-def _part(part: Any, path: str) -> dict[str, Any]:
-    if not isinstance(part, dict):
-        raise wrong_type(path)
-    match part.get("type"):
-        case "input_text":
-            return {"type": "input_text", "text": _exactly(_text, part.get("text"), f"{path}.text")}
-        case "input_audio":
-            rebuilt = {"type": "input_audio", "audio": _exactly(_base64, part.get("audio"), f"{path}.audio")}
-            if part.get("transcript") is not None:
-                rebuilt["transcript"] = _exactly(_text, part["transcript"], f"{path}.transcript")
-            return rebuilt
-        case "input_image":
-            return _image_part(part, path)
-    raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.ITEM_CONTENT)
-
-
-def _image_part(part: dict[str, Any], path: str) -> dict[str, Any]:
-    """An image by its bytes; a link would have the service fetch it."""
-    try:
-        rebuilt = {"type": "input_image", "image_url": _image(part.get("image_url"), f"{path}.image_url")}
-    except Unfit:
-        raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.image_url", Rule.ITEM_CONTENT) from None
-    if part.get("detail") is not None:
-        rebuilt["detail"] = _exactly(_detail, part["detail"], f"{path}.detail")
-    return rebuilt
+def judge_audio(value: Any, path: str) -> str:
+    """Base64 of sound. Raises EventError."""
+    audio: str = _exactly(_base64, value, path)
+    return audio
 
 
 def _exactly(check: Check, value: Any, path: str) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from relay.core.policy import EffectivePolicy
+from relay.core.policy_rules import LimitRules
 from relay.errors import EndReason
 
 
@@ -68,6 +69,7 @@ class SessionStart:
 
     `offer` is the browser's SDP; `dialect` is spoken by the browser, `service_dialect` by the service; `model` is the
     name the client asked for and is shown in echoes in place of the deployment's, `transcription_name` likewise.
+    `client_instructions` are the client's own, as far as the policy let them into the session that was minted.
     """
 
     session_id: str
@@ -78,6 +80,7 @@ class SessionStart:
     model: str
     policy: EffectivePolicy
     transcription_name: str = "default"
+    client_instructions: str | None = field(default=None, repr=False)
     limits: SessionLimits = field(default_factory=SessionLimits)
 
 
@@ -151,12 +154,26 @@ class PhaseChanged:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision about an event that was not a plain forward; content is never in it."""
+    """A decision about an event that was not a plain forward; content is never in it.
+
+    In `audit` mode `verdict` is what was done and `would_be` what would have been; `content_sha256` is of the event's
+    text as it came in.
+    """
 
     leg: LegName
     event_type: str
     verdict: str
     rule: str
+    mode: str = "enforce"
+    would_be: str | None = None
+    content_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTaken:
+    """A policy that replaced the session's is confirmed in force; `revision` is its own."""
+
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +192,9 @@ class Ended:
     counters: SessionCounters
 
 
-Fact = Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChanged | Decided | Ending | Ended
+Fact = (
+    Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChanged | Decided | PolicyTaken | Ending | Ended
+)
 
 
 # --- commands: what a session is told ----------------------------------------------------------------------------
@@ -204,4 +223,18 @@ class NoticeEnding:
     seconds_left: int
 
 
-Command = ServiceAnswered | EndSession | NoticeEnding
+@dataclass(frozen=True, slots=True)
+class ReplacePolicy:
+    """Put another policy in force in this session: its text at the service, its rules for every event from now on."""
+
+    policy: EffectivePolicy
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceLimits:
+    """Hold the session to other limits; its policy stays."""
+
+    limits: LimitRules
+
+
+Command = ServiceAnswered | EndSession | NoticeEnding | ReplacePolicy | ReplaceLimits

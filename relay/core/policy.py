@@ -4,72 +4,182 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from relay.core.dialect import param_to_preview, session_to_ga, session_to_preview, session_to_preview_service
 from relay.core.events import EventError
-from relay.core.session_fields import DEFAULT_TRANSCRIPTION_NAME, JudgedSession, judge_session, redact_session
+from relay.core.instruction_text import combine
+from relay.core.policy_rules import (
+    CanaryRules,
+    ClientInstructions,
+    EventRules,
+    FieldRule,
+    InstructionRules,
+    ItemRules,
+    LimitRules,
+    Mode,
+    ModelRules,
+    OnCanary,
+    OnSinkFailure,
+    ResponseRules,
+    Strictness,
+    ToolRules,
+)
+from relay.core.session_fields import DEFAULT_TRANSCRIPTION_NAME, Shown, redact_session
+from relay.core.session_rules import JudgedSession, judge_session, with_settings
+from relay.core.tool_rules import all_tools
+from relay.core.verdicts import Rule
+
+RESPONSE_FIELDS = frozenset(
+    {
+        "metadata",
+        "output_modalities",
+        "max_output_tokens",
+        "conversation",
+        "input",
+        "parallel_tool_calls",
+        "reasoning",
+    }
+)
+"""Every field of `response.create` that a policy can give to a client, the overrides apart."""
 
 if TYPE_CHECKING:  # lifecycle imports this module
     from relay.core.lifecycle import Dialect
     from relay.errors import ErrorCode
 
 
-class ClientInstructions(StrEnum):
-    """What becomes of instructions that a client sends."""
-
-    OVERRIDE = "override"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EffectivePolicy:
     """The policy one session runs under.
 
     `revision` is the SHA-256 of the policy's canonical form: the text in force can be proved without showing it.
-    `deployment` is what the service calls the model; `transcription_deployment` None removes transcription.
+    `deployment` is what the service calls this session's model; `transcription_deployment` None removes transcription.
+    `fields` are rules by GA path without `session.`; `fields_default` is for the fields a client may set and that no
+    rule names (ALLOW: the built-in table).
     """
 
     name: str
     revision: str
-    instructions: str = field(repr=False)
+    instructions: InstructionRules
     deployment: str
-    transcription_deployment: str | None
-    client_instructions: ClientInstructions = ClientInstructions.OVERRIDE
+    transcription_deployment: str | None = None
+    mode: Mode = Mode.ENFORCE
+    models: ModelRules = field(default_factory=ModelRules)
+    fields: Mapping[str, FieldRule] = field(default_factory=dict)
+    fields_default: Strictness = Strictness.ALLOW
+    responses: ResponseRules = field(default_factory=ResponseRules)
+    items: ItemRules = field(default_factory=ItemRules)
+    tools: ToolRules = field(default_factory=ToolRules)
+    events: EventRules = field(default_factory=EventRules)
+    limits: LimitRules = field(default_factory=LimitRules)
+    canary: CanaryRules = field(default_factory=CanaryRules)
+    apply_live: bool = False
+    on_sink_failure: OnSinkFailure = OnSinkFailure.FAIL_CLOSED
 
 
 class ConfigRefusal(Exception):  # noqa: N818 - a refusal that a door turns into 400
-    """A client's session configuration that cannot be used; `param` is the path as the client's dialect names it."""
+    """A client's session configuration that cannot be used.
 
-    def __init__(self, code: ErrorCode, param: str | None) -> None:
+    `param` is the path as the client's dialect names it, `rule` what decided.
+    """
+
+    def __init__(self, code: ErrorCode, param: str | None, rule: Rule = Rule.FIELDS) -> None:
         super().__init__(f"{code.value} ({param})")
         self.code = code
         self.param = param
+        self.rule = rule
 
 
 def policy_from_instructions(
     text: str, deployment: str, transcription_deployment: str | None = None
 ) -> EffectivePolicy:
-    """The policy of a configuration that consists of one instruction text.
+    """The policy of a configuration that consists of one instruction text; every other rule has its safe default.
 
     White space around it is dropped: the service's echo is compared exactly, and may not keep it.
     """
-    text = text.strip()
-    canonical = {
-        "client_instructions": ClientInstructions.OVERRIDE.value,
-        "deployment": deployment,
-        "instructions": text,
-        "transcription_deployment": transcription_deployment,
-    }
-    form = json.dumps(canonical, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return EffectivePolicy(
+    policy = EffectivePolicy(
         name="default",
-        revision=hashlib.sha256(form.encode()).hexdigest(),
-        instructions=text,
+        revision="",
+        instructions=InstructionRules(text=text.strip()),
+        models=ModelRules(default=deployment, transcription_default=transcription_deployment),
         deployment=deployment,
         transcription_deployment=transcription_deployment,
     )
+    return replace(policy, revision=policy_revision(policy))
+
+
+def policy_revision(policy: EffectivePolicy) -> str:
+    """The SHA-256 of the canonical JSON of all that a policy says, its own revision apart."""
+    said = {name: value for name, value in asdict(policy).items() if name != "revision"}
+    form = json.dumps(said, ensure_ascii=True, sort_keys=True, separators=(",", ":"), default=_sorted)
+    return hashlib.sha256(form.encode()).hexdigest()
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, frozenset):
+        return sorted(value)
+    raise TypeError(type(value).__name__)
+
+
+def choose_deployment(policy: EffectivePolicy, model: str | None) -> str | None:
+    """The deployment that serves a model as the client names it; None when it is not granted.
+
+    A name that exists at the service and is not granted is like one that does not exist.
+    """
+    models = policy.models
+    if model and model in models.map:
+        return models.map[model]
+    if model and models.unknown is Strictness.REFUSE:
+        return None
+    return models.default or None
+
+
+def permissive(policy: EffectivePolicy) -> EffectivePolicy:
+    """The loosest form of a policy: what acts while its rules are only written down, or disabled.
+
+    Framing, sizes, models, what is confidential, drift and end-of-session limits stay as they are; and what no policy
+    could grant is not granted either.
+    """
+    return replace(
+        policy,
+        instructions=replace(policy.instructions, client=ClientInstructions.PASSTHROUGH, client_max_chars=1_000_000),
+        fields={path: _opened(rule) for path, rule in policy.fields.items()},
+        fields_default=Strictness.ALLOW,
+        responses=ResponseRules(
+            overrides=Strictness.ALLOW, fields=RESPONSE_FIELDS, max_in_flight=policy.responses.max_in_flight
+        ),
+        items=ItemRules(history_import=True, insert_first=True, remote_images=True, max_text_chars=1_000_000),
+        tools=replace(policy.tools, client_functions=Strictness.ALLOW, mcp_approvals=True),
+        events=replace(policy.events, client=None, server=None, input_audio_append=True),
+        canary=replace(policy.canary, action=OnCanary.LOG),
+    )
+
+
+def _opened(rule: FieldRule) -> FieldRule:
+    """A rule that starts with the same value, and lets a client have any other."""
+    if rule.has_lock or rule.has_default:
+        return FieldRule(has_default=True, default=rule.lock if rule.has_lock else rule.default)
+    return FieldRule()
+
+
+def acting(policy: EffectivePolicy) -> EffectivePolicy:
+    """The rules that are carried out: the policy's in `enforce`, else its loosest form."""
+    return policy if policy.mode is Mode.ENFORCE else permissive(policy)
+
+
+def deployments(policy: EffectivePolicy) -> frozenset[str]:
+    """Every name of a deployment that the policy knows; none of them is for a browser's eyes."""
+    models = policy.models
+    names = {policy.deployment, policy.transcription_deployment, models.default, models.transcription_default}
+    names |= {*models.map.values(), *models.transcription_map.values()}
+    for path, rule in policy.fields.items():
+        if path.startswith("audio.input.transcription"):
+            for value in (rule.lock, rule.default):
+                names.add(value.get("model") if isinstance(value, dict) else None)
+                names.add(value if path.endswith(".model") and isinstance(value, str) else None)
+    return frozenset(name for name in names if isinstance(name, str) and name)
 
 
 def compose_service_session(
@@ -82,13 +192,16 @@ def compose_service_session(
 
     `client_session` is what the client sent with its mint or its offer. Raises ConfigRefusal.
     """
-    judged = _judged(policy, client_session, client_dialect)
+    rules = acting(policy)
+    judged = judge_wish(rules, client_session, client_dialect)
     session = {
         "type": "realtime",
-        "model": policy.deployment,
-        "instructions": policy.instructions,
-        **judged.fields,
+        "model": rules.deployment,
+        "instructions": combine(rules.instructions, judged.instructions),
+        **with_settings(rules, judged.fields),
     }
+    if rules.tools.admin or judged.functions is not None:
+        session["tools"] = all_tools(rules.tools, judged.functions or ())
     return session_to_preview_service(session) if service_dialect.value == "preview" else session
 
 
@@ -104,31 +217,48 @@ def describe_session(
 
     Raises ConfigRefusal.
     """
-    judged = _judged(policy, client_session, dialect)
-    session = _merged(_default_session(), judged.fields)
-    shown = redact_session(
-        {**session, "expires_at": expires_at},
+    rules = acting(policy)
+    judged = judge_wish(rules, client_session, dialect)
+    session = _merged(_default_session(), with_settings(rules, judged.fields))
+    session["tools"] = judged.functions or []
+    shown_as = Shown(
         session_id=session_id,
         model=model,
         transcription_name=judged.transcription_name or DEFAULT_TRANSCRIPTION_NAME,
+        tools=rules.tools,
+        hide=rules.events.hide_fields,
     )
+    shown = redact_session({**session, "expires_at": expires_at}, shown_as)
     return session_to_preview(shown) if dialect.value == "preview" else shown
 
 
 def transcription_name(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> str:
     """What the client calls its transcription model, to be shown in echoes. Raises ConfigRefusal."""
-    return _judged(policy, client_session, dialect).transcription_name or DEFAULT_TRANSCRIPTION_NAME
+    judged = judge_wish(acting(policy), client_session, dialect)
+    return judged.transcription_name or DEFAULT_TRANSCRIPTION_NAME
 
 
-def _judged(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> JudgedSession:
+def client_instructions(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> str | None:
+    """The client's own instructions as far as they went into the minted session. Raises ConfigRefusal."""
+    return judge_wish(acting(policy), client_session, dialect).instructions
+
+
+def judge_wish(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> JudgedSession:
+    """Judge what a client sent with its mint or its offer by these very rules, whatever their mode.
+
+    Raises ConfigRefusal; a part that is refused refuses the whole here: a door has one answer.
+    """
     session: Any = {} if client_session is None else client_session
     preview = dialect.value == "preview"
     if preview and isinstance(session, dict):
         session = session_to_ga(session)
     try:
-        return judge_session(session, policy)
+        judged = judge_session(session, policy)
+        if judged.refused is not None:
+            raise judged.refused
     except EventError as error:
-        raise ConfigRefusal(error.code, _door_param(error.param, preview=preview)) from None
+        raise ConfigRefusal(error.code, _door_param(error.param, preview=preview), error.rule) from None
+    return judged
 
 
 def _door_param(param: str | None, *, preview: bool) -> str | None:

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Governed:
+    """Whose session a decision was made in, and under which policy; `subject` and `revision` are hashes."""
+
+    policy: str
+    revision: str
+    tenant: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRecord:
     """One finished session; nothing in it is content.
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from relay.core.policy import EffectivePolicy
 
 GENERIC_MESSAGE = "The service could not process the request."
 
@@ -40,12 +37,15 @@ def is_hidden_param(param: str) -> bool:
 class MessageScrubber:
     """Makes the service's error messages public for one session."""
 
-    def __init__(self, policy: EffectivePolicy, public_names: frozenset[str]) -> None:
-        """`public_names` are the model names the client uses itself: a deployment called so is no secret."""
-        self._policy = policy.instructions
-        names = {policy.deployment, policy.transcription_deployment or ""} - public_names - {""}
-        longest_first = sorted(names, key=len, reverse=True)
-        self._deployments = re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if names else None
+    def __init__(self, texts: Iterable[str], deployments: Iterable[str], public_names: frozenset[str]) -> None:
+        """`texts` are the administrator's, `deployments` names at the service.
+
+        `public_names` are the model names the client uses itself: a deployment called so is no secret.
+        """
+        self._texts = tuple({text: None for text in texts if text})
+        longest_first = sorted(set(deployments) - public_names - {""}, key=len, reverse=True)
+        pattern = "|".join(map(re.escape, longest_first))
+        self._deployments = re.compile(pattern, re.IGNORECASE) if longest_first else None
 
     def scrub(self, message: str) -> str:
         """The message without names of the service; a generic one when it is overlong or quotes the policy."""
@@ -58,18 +58,23 @@ class MessageScrubber:
         return _UPSTREAM_ID.sub("(id)", message)
 
     def quotes_policy(self, message: str) -> bool:
-        """Whether the message repeats the policy: its beginning, 16 letters in a row, or a telling word of it."""
-        text, marks = _fingerprint(self._policy)
-        if not text:
-            return False
-        said = _letters(_ESCAPE.sub(_unescaped, message))
-        if text[:_MARK] in said:
-            return True
-        for at in range(len(said) - _MARK + 1):
-            if said[at : at + _MARK] in marks and _overlaps(said, at, text):
-                return True
+        """Whether the message repeats a text: its beginning, 16 letters in a row, or a telling word of it."""
+        said = letters(_ESCAPE.sub(_unescaped, message))
+        runs = {said[at : at + _MARK] for at in range(len(said) - _MARK + 1)}
         words = [word for word in _TOKEN.findall(message) if len(word) >= _SHORTEST_TOKEN and _DIGIT.search(word)]
-        return any(word in self._policy for word in words)
+        return any(_quotes(text, said, runs) or any(word in text for word in words) for text in self._texts)
+
+
+def _quotes(policy: str, said: str, runs: set[str]) -> bool:
+    text, marks = _fingerprint(policy)
+    if not text:
+        return False
+    if text[:_MARK] in said:
+        return True
+    if runs.isdisjoint(marks):
+        return False
+    spots = range(len(said) - _MARK + 1)
+    return any(said[at : at + _MARK] in marks and _overlaps(said, at, text) for at in spots)
 
 
 def _unescaped(escape: re.Match[str]) -> str:
@@ -82,13 +87,13 @@ def _overlaps(said: str, at: int, text: str) -> bool:
     return any(len(part := said[start : start + _WINDOW]) == _WINDOW and part in text for start in range(first, at + 1))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _fingerprint(policy: str) -> tuple[str, frozenset[str]]:
     """The policy's letters, and every eighth run of eight: each window of sixteen holds at least one of these."""
-    text = _letters(policy)
+    text = letters(policy)
     return text, frozenset(text[at : at + _MARK] for at in range(0, len(text), _MARK))
 
 
-def _letters(text: str) -> str:
+def letters(text: str) -> str:
     """The text without case, spaces and marks, so that escaping and wrapping do not hide a quotation."""
     return _NOT_A_LETTER.sub("", text.casefold())

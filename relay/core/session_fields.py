@@ -1,7 +1,7 @@
-"""The one table of session fields: who decides each of them, and what a client sees of it.
+"""The one table of session fields: who decides each of them by default, and what a client sees of it.
 
-Mint bodies, multipart sessions and `session.update` are all judged by it, and every echo is redacted by it. A field
-that is not in it goes nowhere, in neither direction (protocol: the session object, GA).
+Mint bodies, multipart sessions and `session.update` are all judged by it (`session_rules`), and every echo is redacted
+by it. A field that is not in it goes nowhere, in neither direction (protocol: the session object, GA).
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from relay.core.events import EventError
 from relay.core.field_checks import (
     Check,
     Unfit,
     boolean,
     choice,
-    free_object,
     nullable,
     number,
     record,
@@ -26,17 +24,12 @@ from relay.core.field_checks import (
     whole,
     wrong_type,
 )
-from relay.core.verdicts import Rule
-from relay.errors import ErrorCode
-
-if TYPE_CHECKING:
-    from relay.core.policy import EffectivePolicy
+from relay.core.policy_rules import ToolRules
+from relay.core.tool_rules import function_name, shown_tools
 
 DEFAULT_TRANSCRIPTION_NAME = "default"
 """Shown as the transcription model to a client that named none."""
 
-_LONGEST_TEXT = 262_144
-_MOST_TOOLS = 128
 _MS = 60_000
 
 
@@ -44,7 +37,8 @@ class Treatment(StrEnum):
     """What becomes of a client's wish for a field."""
 
     FIXED = "fixed"
-    POLICY = "policy"
+    INSTRUCTIONS = "instructions"
+    TOOLS = "tools"
     CLIENT = "client"
     BEFORE_AUDIO = "before_audio"
     DEPLOYMENT = "deployment"
@@ -92,47 +86,37 @@ def _languages(value: Any, path: str) -> list[str]:
     return [_language(entry, f"{path}[{index}]") for index, entry in enumerate(value[:16])]
 
 
-def _tools(value: Any, path: str) -> list[dict[str, Any]]:
-    """Functions only: MCP servers and connectors would have the service call where a client says."""
-    if not isinstance(value, list):
-        raise wrong_type(path)
-    kept = []
-    for index, entry in enumerate(value[:_MOST_TOOLS]):
-        try:
-            kept.append(_tool(entry, f"{path}[{index}]"))
-        except Unfit:
-            continue
-    if value and not kept:
-        raise Unfit
-    return kept
-
-
 def _tool_choice(value: Any, path: str) -> Any:
     return _tool_choice_mode(value, path) if isinstance(value, str) else _tool_choice_function(value, path)
 
 
 _language = text(16, r"[A-Za-z][A-Za-z-]*")
-_function_name = text(64, r"[A-Za-z0-9_-]+")
-_tool = tagged(
-    "type",
-    {
-        "function": record(
-            {
-                "type": choice("function"),
-                "name": _function_name,
-                "description": text(_LONGEST_TEXT),
-                "parameters": free_object,
-            },
-            required=("type", "name"),
-        )
-    },
-)
 _tool_choice_mode = choice("none", "auto", "required")
 _tool_choice_function = tagged(
     "type",
-    {"function": record({"type": choice("function"), "name": _function_name}, required=("type", "name"))},
+    {"function": record({"type": choice("function"), "name": function_name}, required=("type", "name"))},
 )
 _transcription = record({"model": text(256), "language": _language, "languages": _languages})
+_reasoning = record({"effort": choice("minimal", "low", "medium", "high", "xhigh")}, required=("effort",))
+_retention = tagged(
+    "type",
+    {
+        "retention_ratio": record(
+            {
+                "type": choice("retention_ratio"),
+                "retention_ratio": number(0, 1),
+                "token_limits": record({"post_instructions": whole(0, 1_000_000)}),
+            },
+            required=("type", "retention_ratio"),
+        )
+    },
+)
+
+
+def _truncation(value: Any, path: str) -> Any:
+    return choice("auto", "disabled")(value, path) if isinstance(value, str) else _retention(value, path)
+
+
 _noise_reduction = record({"type": choice("near_field", "far_field"), "strength": number(0, 1)}, required=("type",))
 _turn_detection = tagged(
     "type",
@@ -193,14 +177,6 @@ def _transcription_echo(value: Any) -> Any:
     return shown
 
 
-def _tools_echo(value: Any) -> Any:
-    if not isinstance(value, list):
-        raise Unfit
-    functions = [entry for entry in value if isinstance(entry, dict) and entry.get("type") == "function"]
-    names = ("type", "name", "description", "parameters")
-    return [{name: tool[name] for name in names if name in tool} for tool in functions]
-
-
 _format_echo = _pick("type", "rate")
 _turn_detection_echo = _pick(
     "type",
@@ -225,8 +201,6 @@ class SessionField:
     echo: Echo | None = None
 
 
-_UNKNOWN_FIELD = SessionField(Treatment.STRIP)
-
 SESSION_FIELDS: dict[str, SessionField] = {
     "type": SessionField(Treatment.FIXED, echo=_scalar),
     "object": SessionField(Treatment.STRIP, echo=_scalar),
@@ -234,17 +208,17 @@ SESSION_FIELDS: dict[str, SessionField] = {
     "model": SessionField(Treatment.STRIP, echo=_scalar),
     "expires_at": SessionField(Treatment.STRIP, echo=_scalar),
     "client_secret": SessionField(Treatment.STRIP),
-    "instructions": SessionField(Treatment.POLICY, nullable(text(_LONGEST_TEXT))),
+    "instructions": SessionField(Treatment.INSTRUCTIONS),
     "prompt": SessionField(Treatment.STRIP),
     "output_modalities": SessionField(Treatment.CLIENT, output_modalities, _strings),
     "max_output_tokens": SessionField(Treatment.CLIENT, max_output_tokens, _scalar),
     "include": SessionField(Treatment.CLIENT, _include, _strings),
-    "tools": SessionField(Treatment.CLIENT, _tools, _tools_echo),
+    "tools": SessionField(Treatment.TOOLS),
     "tool_choice": SessionField(Treatment.CLIENT, _tool_choice),
     "parallel_tool_calls": SessionField(Treatment.CLIENT, boolean, _scalar),
     "tracing": SessionField(Treatment.STRIP),
-    "truncation": SessionField(Treatment.STRIP),
-    "reasoning": SessionField(Treatment.STRIP),
+    "truncation": SessionField(Treatment.STRIP, _truncation),
+    "reasoning": SessionField(Treatment.STRIP, _reasoning),
     "audio.input.format": SessionField(Treatment.STRIP, echo=_format_echo),
     "audio.input.transcription": SessionField(Treatment.DEPLOYMENT, nullable(_transcription), _transcription_echo),
     "audio.input.noise_reduction": SessionField(
@@ -256,92 +230,51 @@ SESSION_FIELDS: dict[str, SessionField] = {
     "audio.output.speed": SessionField(Treatment.CLIENT, number(0.25, 1.5), _scalar),
 }
 
-_NULL_HAS_MEANING = frozenset(
-    {"audio.input.transcription", "audio.input.noise_reduction", "audio.input.turn_detection"}
+NEVER_A_CLIENTS = frozenset(
+    {"type", "object", "id", "model", "expires_at", "client_secret", "prompt", "tracing", "instructions", "tools"}
 )
+"""Fields that no field rule can give to a client; instructions and tools have rules of their own."""
+
+NULL_HAS_MEANING = frozenset({"audio.input.transcription", "audio.input.noise_reduction", "audio.input.turn_detection"})
 
 
-@dataclass(slots=True)
-class JudgedSession:
-    """What is left of a client's session wish: `fields` in GA shape, without `type`.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a session is shown: the relay's id, the client's own names, and what is hidden beyond the table.
 
-    `rule` is what touched it (ALLOWED: nothing did); `transcription_name` is the transcription model as the client
-    calls it, None when it asked for none or may have none.
+    `instructions` are the client's own under `passthrough`, else None.
     """
 
-    fields: dict[str, Any]
-    rule: Rule = Rule.ALLOWED
-    transcription_name: str | None = None
-
-    def touched(self, rule: Rule) -> None:
-        """A rule changed something: instructions are reported above all, then what came first."""
-        if self.rule is Rule.ALLOWED or rule is Rule.SESSION_INSTRUCTIONS:
-            self.rule = rule
+    session_id: str
+    model: str
+    transcription_name: str
+    tools: ToolRules
+    hide: frozenset[str] = frozenset()
+    instructions: str | None = None
 
 
-def judge_session(session: Any, policy: EffectivePolicy, *, audio_started: bool = False) -> JudgedSession:
-    """Judge a GA session that a client sent. Raises EventError for wrong types and for another kind of session."""
-    if not isinstance(session, dict):
-        raise wrong_type("session")
-    if session.get("type", "realtime") != "realtime":
-        raise EventError(ErrorCode.POLICY_VIOLATION, "session.type", Rule.SESSION_TYPE)
-    judged = JudgedSession({})
-    for path, value in _leaves(session):
-        field = SESSION_FIELDS.get(path, _UNKNOWN_FIELD)
-        try:
-            _judge_field(judged, path, value, field, policy, audio_started=audio_started)
-        except Unfit:
-            judged.touched(Rule.SESSION_FIELDS)
-    return judged
-
-
-def _judge_field(
-    judged: JudgedSession,
-    path: str,
-    value: Any,
-    field: SessionField,
-    policy: EffectivePolicy,
-    *,
-    audio_started: bool,
-) -> None:
-    """Take over one field as its treatment says. Raises Unfit when it is to be left out."""
-    checked = _checked(path, field, value)
-    match field.treatment:
-        case Treatment.FIXED:
-            return
-        case Treatment.POLICY:
-            judged.touched(Rule.SESSION_INSTRUCTIONS)
-            return
-        case Treatment.STRIP:
-            raise Unfit
-        case Treatment.BEFORE_AUDIO if audio_started:
-            raise Unfit  # the service would refuse the whole update
-        case Treatment.DEPLOYMENT if checked is not None:
-            judged.touched(Rule.SESSION_TRANSCRIPTION)
-            if policy.transcription_deployment is None:
-                return
-            judged.transcription_name = checked.get("model", DEFAULT_TRANSCRIPTION_NAME)
-            checked = {**checked, "model": policy.transcription_deployment}
-        case _ if checked != value:
-            judged.touched(Rule.SESSION_FIELDS)
-    _put(judged.fields, path, checked)
-
-
-def redact_session(session: dict[str, Any], *, session_id: str, model: str, transcription_name: str) -> dict[str, Any]:
-    """What a client may see of a GA session: listed fields alone, the relay's id, the client's own model names."""
+def redact_session(session: dict[str, Any], shown_as: Shown) -> dict[str, Any]:
+    """What a client may see of a GA session: listed fields alone, the relay's id, the client's own names."""
     shown: dict[str, Any] = {}
-    for path, value in _leaves(_well_formed(session)):
+    for path, value in leaves(_well_formed(session)):
         field = SESSION_FIELDS.get(path)
-        if field is None or field.echo is None:
+        if field is None:
             continue
         try:
-            _put(shown, path, field.echo(value))
+            if field.treatment is Treatment.TOOLS:
+                shown[path] = shown_tools(value, shown_as.tools)
+            elif field.echo is not None:
+                put(shown, path, field.echo(value))
         except Unfit:
             continue
-    shown.update({"type": "realtime", "object": "realtime.session", "id": session_id, "model": model})
+    if shown_as.instructions is not None:
+        shown["instructions"] = shown_as.instructions
     match shown:
         case {"audio": {"input": {"transcription": dict(transcription)}}}:
-            transcription["model"] = transcription_name
+            transcription["model"] = shown_as.transcription_name
+    for path in shown_as.hide:
+        _remove(shown, path)
+    shown.update({"type": "realtime", "object": "realtime.session", "id": shown_as.session_id, "model": shown_as.model})
     return shown
 
 
@@ -352,15 +285,7 @@ def _well_formed(session: dict[str, Any]) -> dict[str, Any]:
     return {**session, "audio": {side: leaves for side, leaves in sides if isinstance(leaves, dict)}}
 
 
-def _checked(path: str, field: SessionField, value: Any) -> Any:
-    if field.check is None:
-        return value
-    if value is None and path not in _NULL_HAS_MEANING:
-        raise Unfit  # as absent
-    return field.check(value, f"session.{path}")
-
-
-def _leaves(session: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def leaves(session: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The fields of a GA session by dotted path. Raises EventError when `audio` or a side of it is no object."""
     for name, value in session.items():
         if name == "audio":
@@ -384,8 +309,18 @@ def _audio_leaves(audio: Any) -> Iterator[tuple[str, Any]]:
             yield f"audio.{side}.{name.replace('.', '?')}", value
 
 
-def _put(session: dict[str, Any], path: str, value: Any) -> None:
+def put(session: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value of a dotted path; objects on the way are made."""
     *parents, leaf = path.split(".")
     for parent in parents:
         session = session.setdefault(parent, {})
     session[leaf] = value
+
+
+def _remove(session: dict[str, Any], path: str) -> None:
+    *parents, leaf = path.split(".")
+    place: Any = session
+    for parent in parents:
+        place = place.get(parent) if isinstance(place, dict) else None
+    if isinstance(place, dict):
+        place.pop(leaf, None)

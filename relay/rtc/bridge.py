@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from relay.core.event_actions import Action, EndWith, Judged, OpenGate, ToClient, ToService
+from relay.core.event_actions import Action, CloseGate, EndWith, Judged, OpenGate, ToClient, ToService
 from relay.core.event_filter import EventFilter
 from relay.core.lifecycle import Decided, LegName, SessionCounters, SessionLimits
+from relay.core.policy import EffectivePolicy
 from relay.core.quota import TokenBucket
 from relay.core.rtp import DropCause
 from relay.core.verdicts import Verdict
@@ -18,6 +19,9 @@ from relay.rtc.leg import Leg, LegFault
 
 # A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
 _FLOOD_FACTOR = 10
+
+# A client cannot stay by sending what is refused.
+_MOVES = frozenset({Verdict.FORWARD, Verdict.REWRITE, Verdict.STRIP})
 
 _END_REASONS = {
     (LegName.DOWNSTREAM, LegFault.LEFT): EndReason.CLIENT_LEFT,
@@ -55,6 +59,10 @@ class BridgeListener(Protocol):
         """Hear that the administrator's instructions are confirmed; the gate is open."""
         ...
 
+    def on_policy_taken(self, revision: str) -> None:
+        """Hear that the policy that replaced another one is confirmed in force."""
+        ...
+
     def on_first_audio(self, leg: LegName) -> None:
         """Hear that the first packet that came in on this leg was forwarded."""
         ...
@@ -70,9 +78,13 @@ class Bridge:
     def __init__(self, events: EventFilter, limits: SessionLimits, listener: BridgeListener) -> None:
         self._events = events
         self._listener = listener
-        self._rate = limits.events_per_second
-        self._bucket = TokenBucket(self._rate, self._rate * 2, time.monotonic())
+        self._most_per_second = limits.events_per_second
         self._over_rate = 0
+        # The revision of a policy that replaced the first one and is not confirmed yet.
+        self._awaited: str | None = None
+        self.limit_rate(None)
+        # When the conversation last moved, in monotonic seconds: speech shows in the service's events.
+        self.last_event = time.monotonic()
         self._legs: dict[LegName, Leg] = {}
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
@@ -86,9 +98,22 @@ class Bridge:
         for leg in self._legs.values():
             leg.stream.forward = _gate_closed(leg)
 
+    def limit_rate(self, events_per_second: int | None) -> None:
+        """Take at most so many events of the client in a second, and never more than the relay's own limit."""
+        most = self._most_per_second
+        self._rate = most if events_per_second is None else min(events_per_second, most)
+        self._bucket = TokenBucket(self._rate, self._rate * 2, time.monotonic())
+
+    def replace_policy(self, policy: EffectivePolicy) -> None:
+        """Judge every event from now on by another policy, and put its text in force at the service."""
+        self._awaited = policy.revision
+        self._run(self._events.replace_policy(policy))
+        self._look_whether_taken()
+
     def tick(self, now: float, unix: float) -> None:
-        """Once a second: reports of both legs; a second within the rate makes up for one above it."""
+        """Once a second: deadlines, reports of both legs; a second within the rate makes up for one above it."""
         self._over_rate = max(0, self._over_rate - self._rate)
+        self._run(self._events.tick(unix))
         for leg in self._legs.values():
             leg.stream.tick(now, unix)
 
@@ -118,6 +143,8 @@ class Bridge:
         """Judge one event and send what comes of it before the next one is read."""
         if leg is LegName.UPSTREAM:
             self._run(self._events.server_event(text, time.time()))
+            if self._awaited is not None:
+                self._look_whether_taken()
         elif self._bucket.take(time.monotonic()):
             self._run(self._events.client_event(text))
         else:
@@ -141,22 +168,39 @@ class Bridge:
     def _run(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
-                case Judged(leg, event_type, verdict, rule):
-                    self._judged[leg.value, event_type, verdict.value] += 1
-                    if verdict is not Verdict.FORWARD:
-                        self._listener.on_decided(Decided(leg, event_type, verdict.value, rule))
+                case Judged():
+                    self._note(action)
                 case ToService(text):
-                    self._legs[LegName.UPSTREAM].send_text(text)
+                    if not self._legs[LegName.UPSTREAM].send_text(text):
+                        self._listener.end(EndReason.SERVICE_REFUSED, "the service takes no event of this size")
                 case ToClient(text):
                     self._to_client(text)
                 case OpenGate():
                     self._open_gate()
+                case CloseGate():
+                    self.shut_gate()
                 case EndWith(reason, detail):
                     self._listener.end(reason, detail)
+
+    def _note(self, judged: Judged) -> None:
+        leg, event_type, verdict = judged.leg, judged.event_type, judged.verdict
+        self._judged[leg.value, event_type, verdict.value] += 1
+        if leg is LegName.UPSTREAM or verdict in _MOVES:
+            self.last_event = time.monotonic()
+        if not judged.plain:
+            would_be = None if judged.would_be is None else judged.would_be.value
+            self._listener.on_decided(
+                Decided(leg, event_type, verdict.value, judged.rule, judged.mode, would_be, judged.content_sha256)
+            )
 
     def _to_client(self, text: str) -> bool:
         leg = self._legs.get(LegName.DOWNSTREAM)
         return leg is not None and leg.send_text(text)
+
+    def _look_whether_taken(self) -> None:
+        if self._awaited is not None and self._events.settled:
+            self._listener.on_policy_taken(self._awaited)
+            self._awaited = None
 
     def _refuse_over_rate(self) -> None:
         self._over_rate += 1

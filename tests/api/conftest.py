@@ -222,7 +222,7 @@ async def doors(door_settings, sessions, facts, page_directory):
         client_keys=[Secret(CLIENT_KEY), Secret(OTHER_CLIENT_KEY)],
         ephemeral_keys=keys,
         sessions=sessions,
-        current_policy=lambda: policy,
+        policy_for=lambda _identity, _model: policy,
         telemetry=facts,
         pages=load_pages(page_directory),
         clock=clock,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from relay.core.event_filter import Action, EndWith, EventFilter, Judged, OpenGate, ToClient, ToService
+from relay.core.event_actions import Action, EndWith, Judged, OpenGate, ToClient, ToService
+from relay.core.event_filter import EventFilter
 from relay.core.lifecycle import Dialect, SessionStart
 from relay.core.policy import policy_from_instructions
 

@@ -137,19 +137,24 @@ def test_v219_a_repair_without_effect_ends_the_session(new_talk) -> None:
     assert talk.client({"type": "response.cancel"}).actions == []
 
 
-def test_v215_a_refused_repair_ends_the_session(new_talk) -> None:
+def test_v215_a_refused_repair_is_tried_again_and_then_ends_the_session(new_talk) -> None:
     talk = new_talk()
     [sent] = talk.created(instructions="other").up
     out = talk.server(service_error("no", event_id=sent["event_id"]))
+    assert (out.end, out.down, out.verdict) == (None, [], ("withhold", "session.in_force"))
+    [again] = out.up
+    assert again["session"] == sent["session"]
+    out = talk.server(service_error("no", event_id=again["event_id"]))
     assert out.end.reason is EndReason.POLICY_NOT_IN_FORCE
-    assert out.down == []
+    assert (out.down, out.verdict) == ([], ("end", "session.in_force"))
 
 
-def test_v215_a_refused_repair_without_an_id_ends_the_session(new_talk) -> None:
+def test_v215_a_refused_repair_without_an_id_is_recognised(new_talk) -> None:
     talk = new_talk()
     talk.created(instructions="other")
-    out = talk.server(service_error("no", event_id=None, param="session.instructions"))
-    assert out.end.reason is EndReason.POLICY_NOT_IN_FORCE
+    refusal = service_error("no", event_id=None, param="session.instructions")
+    assert len(talk.server(refusal).up) == 1
+    assert talk.server(refusal).end.reason is EndReason.POLICY_NOT_IN_FORCE
 
 
 def test_drift_is_repaired_once(talk) -> None:

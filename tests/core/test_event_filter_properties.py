@@ -5,7 +5,7 @@ import json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.core.event_filter import ToClient, ToService
+from relay.core.event_actions import ToClient, ToService
 from relay.core.events import CLIENT_EVENT_TYPES, SERVER_EVENT_TYPES
 from relay.core.lifecycle import Dialect
 

@@ -15,7 +15,7 @@ from relay.core.policy import (
 )
 
 POLICY = policy_from_instructions("CANARY-7f3a. Be brief.", "contoso-rt", "contoso-transcribe")
-FORCED = {"type": "realtime", "model": "contoso-rt", "instructions": POLICY.instructions}
+FORCED = {"type": "realtime", "model": "contoso-rt", "instructions": POLICY.instructions.text}
 
 
 def mint(session, dialect=Dialect.GA, service=Dialect.GA, policy=POLICY):
@@ -117,7 +117,7 @@ def test_a_preview_service_is_minted_flat() -> None:
     asked = {"audio": {"output": {"voice": "marin", "speed": 1.1}}, "output_modalities": ["audio"]}
     assert mint(asked, service=Dialect.PREVIEW) == {
         "model": "contoso-rt",
-        "instructions": POLICY.instructions,
+        "instructions": POLICY.instructions.text,
         "modalities": ["audio", "text"],
         "speed": 1.1,
     }

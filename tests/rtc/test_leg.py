@@ -167,7 +167,7 @@ FACTS_AND_COMMANDS = [
 @pytest.mark.parametrize("value", FACTS_AND_COMMANDS, ids=lambda value: type(value).__name__)
 def test_what_a_session_exchanges_is_plain(value):
     assert pickle.loads(pickle.dumps(value)) == value
-    plain = json.loads(json.dumps(dataclasses.asdict(value)))
+    plain = json.loads(json.dumps(dataclasses.asdict(value), default=sorted))
     assert plain.keys() == {field.name for field in dataclasses.fields(value)}
 
 

@@ -22,7 +22,7 @@ from relay.core.lifecycle import (
     SessionCounters,
     Stage,
 )
-from relay.core.record import SessionRecord
+from relay.core.record import Governed, SessionRecord
 from relay.core.rtp import DropCause
 from relay.errors import EndReason, ErrorCode
 from relay.telemetry import LINES_PER_SECOND, Telemetry, render_metrics
@@ -178,14 +178,23 @@ def test_state_and_drops_before_any_session_are_read_when_scraped(telemetry, reg
 def test_facts_move_their_metrics(telemetry, registry):
     telemetry.stage_done(LegName.UPSTREAM, Stage.MINT, 0.2)
     telemetry.setup_failed(LegName.DOWNSTREAM, Stage.ICE, EndReason.CLIENT_UNREACHABLE)
-    telemetry.decided("rs_1", Decided(LegName.DOWNSTREAM, "session.update", "strip", "session.instructions"))
+    telemetry.policies_loaded({"desk": "f" * 64}, ())
+    decided = Decided(LegName.DOWNSTREAM, "session.update", "strip", "session.instructions")
+    telemetry.decided("rs_1", decided, Governed("desk", "f" * 64, "default", "ab"))
     telemetry.door_refused("ga_calls", 401, ErrorCode.INVALID_API_KEY)
     telemetry.auth_failed("client_key")
     telemetry.service_request("mint", "rate_limited", 0.5)
     expected = {
         "relay_setup_stage_seconds_count": {"leg": "upstream", "stage": "mint"},
         "relay_setup_failures_total": {"leg": "downstream", "stage": "ice", "reason": "client_unreachable"},
-        "relay_policy_decisions_total": {"verdict": "strip", "rule": "session.instructions"},
+        "relay_policy_decisions_total": {
+            "policy": "desk",
+            "rule": "session.instructions",
+            "verdict": "strip",
+            "mode": "enforce",
+        },
+        "relay_policy_info": {"policy": "desk", "hash12": "f" * 12},
+        "relay_policy_reload_total": {"result": "loaded"},
         "relay_admission_total": {"result": "refused", "reason": "invalid_api_key"},
         "relay_auth_failures_total": {"method": "client_key"},
         "relay_upstream_requests_total": {"operation": "mint", "outcome": "rate_limited"},
@@ -231,7 +240,10 @@ def hostile(telemetry, live, number):
     telemetry.phase_changed(f"rs_{number}", Phase.ACTIVE)
     telemetry.stage_done(word, word, 1.0)
     telemetry.setup_failed(word, word, word)
-    telemetry.decided(f"rs_{number}", Decided(LegName.DOWNSTREAM, word, word, word))
+    decided = Decided(LegName.DOWNSTREAM, word, word, word, mode=word, would_be=word)
+    telemetry.decided(f"rs_{number}", decided, Governed(word, word, word, word))
+    telemetry.policy_unresolved(word, word)
+    telemetry.decision_log_failed(word, word)
     telemetry.door_refused(word, 400, word)
     telemetry.auth_failed(word)
     telemetry.service_request(word, word, 0.1)
@@ -254,6 +266,28 @@ def test_a_thousand_hostile_sessions_add_no_series(telemetry, registry):
     text = render_metrics(registry)[0].decode()
     assert "evil" not in text
     assert 'relay_channel_events_total{event="other",leg="other",verdict="other"} 1000.0' in text
+
+
+def test_policies_that_come_and_go_for_ever_take_fifty_names_at_most(telemetry, registry):
+    with capture_logs():
+        for number in range(40):
+            revisions = {f"policy-{number}-{each}": "f" * 64 for each in range(5)}
+            telemetry.policies_loaded(revisions, ())
+            for name in revisions:
+                decided = Decided(LegName.DOWNSTREAM, "response.create", "strip", "responses.overrides")
+                telemetry.decided("rs_1", decided, Governed(name, "f" * 64, "default", "ab"))
+    labels = [
+        sample.labels["policy"]
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "relay_policy_decisions_total"
+    ]
+    assert len(labels) == 51
+    assert labels.count("other") == 1
+    current = [
+        sample for family in registry.collect() for sample in family.samples if sample.name == "relay_policy_info"
+    ]
+    assert {sample.labels["policy"] for sample in current} == set(revisions)
 
 
 def test_lines_that_strangers_cause_are_limited_and_the_rest_counted(registry):

@@ -1,0 +1,278 @@
+"""The policies in force: loaded, watched, swapped as a whole, asked for each session; and the kill switch beside them.
+
+A change is taken in whole or not at all: whatever fails between the files and the documents' own tests leaves the last
+good set in force. Files are looked at once a second by name, size, time and inode: that works on every file system and
+sees the swapped links of a mounted ConfigMap, which notifications of the operating system miss on many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from relay.core.kill_switch import KillSwitch, parse_kill_switch
+from relay.core.policy import EffectivePolicy
+from relay.core.policy_resolve import (
+    Identity,
+    PolicyRequest,
+    ServiceDefaults,
+    Unresolved,
+    UnresolvedReason,
+    merged,
+    resolve,
+    revision_of,
+)
+from relay.core.policy_rules import OnSinkFailure
+from relay.errors import ApiError, ConfigError, ErrorCode
+from relay.policy_files import load_policies
+
+POLL_SECONDS = 1.0
+KILL_FILE = "KILL"
+_KILL_FILE_BYTES = 65_536
+_MOST_FILES = 4_096
+_MOST_DIRECTORIES = 256
+_RETRY = {"retry-after": "5"}
+
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """Policies that were found good. `resolve` raises Unresolved; `revisions` has the hash of each by name.
+
+    `by_origin`: some policy is for pages of certain origins, so nothing is sure before the page itself asks;
+    `fail_closed`: some policy allows nothing that cannot be recorded.
+    """
+
+    resolve: Callable[[Identity, PolicyRequest], EffectivePolicy]
+    revisions: Mapping[str, str]
+    by_origin: bool = False
+    fail_closed: bool = False
+    warnings: tuple[str, ...] = field(default=())
+
+
+class PolicyListener(Protocol):
+    """Who is told what becomes of the policies."""
+
+    def policies_loaded(self, revisions: Mapping[str, str], warnings: tuple[str, ...]) -> None:
+        """Hear that a set is in force."""
+        ...
+
+    def policies_refused(self, problems: str) -> None:
+        """Hear that files changed and cannot be put in force; the last good set stays."""
+        ...
+
+    def kill_switch_changed(self, switch: KillSwitch) -> None:
+        """Hear whom the kill switch stops now."""
+        ...
+
+    def policy_unresolved(self, reason: str, detail: str) -> None:
+        """Hear that no policy was found for a session."""
+        ...
+
+
+def one_policy(policy: EffectivePolicy) -> Callable[[], PolicySet]:
+    """Return what loads a set of this one policy, for everybody and every model."""
+    fail_closed = policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED
+    return lambda: PolicySet(
+        lambda _identity, _request: policy, {policy.name: policy.revision}, fail_closed=fail_closed
+    )
+
+
+def documents_at(path: str, defaults: ServiceDefaults) -> Callable[[], PolicySet]:
+    """Return what loads the documents at a path: read, checked, linted, their tests run. It raises ConfigError."""
+
+    def load() -> PolicySet:
+        checked = load_policies(path)
+        documents = checked.documents
+        said = {each.name: merged(documents, each.name)[0] for each in documents if each.match is not None}
+        return PolicySet(
+            lambda identity, request: resolve(documents, identity, request, defaults).policy,
+            {name: revision_of(name, whole) for name, whole in said.items()},
+            by_origin=any(each.match is not None and each.match.origins is not None for each in documents),
+            fail_closed=any(whole["onSinkFailure"] == OnSinkFailure.FAIL_CLOSED for whole in said.values()),
+            warnings=checked.warnings,
+        )
+
+    return load
+
+
+class Policies:
+    """The policies of one process. Building it loads them for the first time and raises ConfigError with every problem.
+
+    `path` None: nothing is watched. `recordable` says whether decisions can be written down at this moment; `on_change`
+    is called after every swap and every change of the kill switch.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], PolicySet],
+        path: str | None,
+        listener: PolicyListener,
+        recordable: Callable[[], bool] = lambda: True,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._load = load
+        self._path = None if path is None else Path(path)
+        self._listener = listener
+        self._recordable = recordable
+        self._poll_seconds = poll_seconds
+        self._asked = asyncio.Event()
+        # Looked at before loading: what changes meanwhile is seen at the next look.
+        self._seen = self._tried = _signature(self._path)
+        self._current = load()
+        self._switch = _kill_switch(self._path)
+        listener.policies_loaded(self._current.revisions, self._current.warnings)
+        if self._switch.active:
+            listener.kill_switch_changed(self._switch)
+
+    @property
+    def switch(self) -> KillSwitch:
+        """Whom the kill switch stops."""
+        return self._switch
+
+    def admit(self, identity: Identity, model: str | None) -> EffectivePolicy:
+        """The policy for a new session. Raises ApiError: 403 without one, 404 for a model not granted, 503."""
+        if self._switch.stops(identity.tenant):
+            raise _stopped()
+        try:
+            policy = self._resolve(identity, model)
+        except Unresolved as error:
+            self._listener.policy_unresolved(error.reason.value, str(error))
+            if error.reason is UnresolvedReason.UNKNOWN_MODEL:
+                raise _no_model() from None
+            message = "No policy of the administrator allows this session."
+            raise ApiError(403, ErrorCode.POLICY_VIOLATION, message) from None
+        if self._switch.stops(identity.tenant, policy.name):
+            raise _stopped()
+        if not policy.deployment:
+            self._listener.policy_unresolved("no_deployment", f"{policy.name}: names no deployment")
+            raise _no_model()
+        if policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED and not self._recordable():
+            message = "Sessions cannot be recorded as their policy asks; try again."
+            raise ApiError(503, ErrorCode.DECISION_LOG_UNAVAILABLE, message, headers=_RETRY)
+        return policy
+
+    def admit_key(self, identity: Identity, model: str | None) -> EffectivePolicy | None:
+        """The policy a key minted now would open a session under; None when that depends on the page that uses it.
+
+        Raises ApiError as `admit` does.
+        """
+        if identity.origin is None and self._current.by_origin and self.now_for(identity, model) is None:
+            return None
+        return self.admit(identity, model)
+
+    def now_for(self, identity: Identity, model: str | None) -> EffectivePolicy | None:
+        """The policy this session would be opened under now; None if there is none any more."""
+        try:
+            return self._resolve(identity, model)
+        except Unresolved:
+            return None
+
+    def readiness(self) -> dict[str, str]:
+        """Why some session could not be opened now, as `{check: reason}`."""
+        if self._current.fail_closed and not self._recordable():
+            return {"decision_log": "cannot be written"}
+        return {}
+
+    def ask_reload(self) -> None:
+        """Have everything read again soon, changed or not; a signal handler may call it."""
+        self._asked.set()
+
+    async def watch(self) -> NoReturn:
+        """Look for changes for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._asked.wait()
+            asked = self._asked.is_set()
+            self._asked.clear()
+            try:
+                await self._look(asked=asked)
+            except OSError as error:
+                self._listener.policies_refused(f"{self._path}: cannot be looked at: {error.strerror}")
+
+    async def _look(self, *, asked: bool) -> None:
+        """One look. A change is loaded once two looks saw the same: somebody may be in the midst of copying files."""
+        seen, switch = await asyncio.to_thread(lambda: (_signature(self._path), _kill_switch(self._path)))
+        if switch != self._switch:
+            self._switch = switch
+            self._listener.kill_switch_changed(switch)
+            self.on_change()
+        settled = seen == self._seen
+        self._seen = seen
+        if asked or (settled and seen != self._tried):
+            self._tried = seen
+            await self._reload()
+
+    async def _reload(self) -> None:
+        try:
+            # In a thread: the tests of many documents take longer than a packet may wait.
+            loaded = await asyncio.to_thread(self._load)
+        except ConfigError as error:
+            self._listener.policies_refused(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - whatever a file does to the loader, the last good set must stay
+            self._listener.policies_refused(f"{type(error).__name__} while loading")
+            return
+        self._current = loaded
+        self._listener.policies_loaded(loaded.revisions, loaded.warnings)
+        self.on_change()
+
+    def _resolve(self, identity: Identity, model: str | None) -> EffectivePolicy:
+        return self._current.resolve(identity, PolicyRequest(model))
+
+
+def _stopped() -> ApiError:
+    return ApiError(403, ErrorCode.POLICY_VIOLATION, "Sessions are stopped by the administrator.")
+
+
+def _no_model() -> ApiError:
+    # The service's own words for a deployment that does not exist: not granted and not there look the same.
+    return ApiError(404, ErrorCode.MODEL_NOT_FOUND, "The API deployment for this resource does not exist.")
+
+
+def _kill_switch(path: Path | None) -> KillSwitch:
+    if path is None:
+        return KillSwitch()
+    place = (path if path.is_dir() else path.parent) / KILL_FILE
+    try:
+        with place.open("rb") as file:
+            return parse_kill_switch(file.read(_KILL_FILE_BYTES).decode("utf-8-sig", "replace"))
+    except FileNotFoundError:
+        return KillSwitch()
+    except OSError:
+        return KillSwitch(everybody=True)
+
+
+def _signature(path: Path | None) -> Signature:
+    """What tells one state of the files from another; names that begin with a dot are not policies."""
+    found = []
+    for place in () if path is None else _files(path):
+        try:
+            facts = place.stat()
+        except OSError:
+            found.append((str(place), 0, 0, 0))
+        else:
+            found.append((str(place), facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return tuple(sorted(found))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    # A mounted ConfigMap has links to directories too; the bounds are for links that lead in a circle.
+    files = 0
+    for count, (directory, below, names) in enumerate(os.walk(path, followlinks=True)):
+        below[:] = [name for name in below if not name.startswith(".")] if count < _MOST_DIRECTORIES else []
+        for name in names:
+            if not name.startswith(".") and name != KILL_FILE and files < _MOST_FILES:
+                files += 1
+                yield Path(directory) / name

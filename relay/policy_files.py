@@ -1,0 +1,151 @@
+"""Policy documents from a file or a directory: read, checked, linted, their own tests run.
+
+In a directory every `*.yaml` and `*.yml` directly in it is read, in order of name; names that begin with a dot are not
+(a mounted ConfigMap keeps its versions in such). Instructions may lie below it in files of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from relay.core.policy_check import Problem, Severity
+from relay.core.policy_document import PolicyDocument, UnreadableText, read_document
+from relay.core.policy_lint import lint
+from relay.core.policy_schema import INSTRUCTIONS_MAX_BYTES
+from relay.core.policy_tests import ExampleResult, run_tests
+from relay.errors import ConfigError
+from relay.policy_yaml import read_yaml_documents
+
+FILE_MAX_BYTES = 524_288
+MAX_FILES = 256
+MAX_DOCUMENTS = 512
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPolicies:
+    """What lies at a path: the documents that could be read, all problems, the outcome of all embedded tests."""
+
+    documents: tuple[PolicyDocument, ...]
+    problems: tuple[Problem, ...] = ()
+    tests: tuple[ExampleResult, ...] = ()
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Why the documents cannot be put in force, one line each; empty when they can."""
+        found = [str(problem) for problem in self.problems if problem.severity is Severity.ERROR]
+        return (*found, *(str(test) for test in self.tests if not test.passed))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an administrator should know of, one line each."""
+        return tuple(str(problem) for problem in self.problems if problem.severity is Severity.WARNING)
+
+
+class PolicyLoadError(ConfigError):
+    """Policies that cannot be put in force; one problem a line."""
+
+
+def load_policies(path: str, deployments: Sequence[str] | None = None) -> CheckedPolicies:
+    """The documents at a path, fit to be put in force. Raises PolicyLoadError with all that is wrong."""
+    checked = check_policies(path, deployments)
+    if checked.errors:
+        raise PolicyLoadError("\n".join(checked.errors))
+    return checked
+
+
+def check_policies(path: str, deployments: Sequence[str] | None = None) -> CheckedPolicies:
+    """Read, lint and test what lies at a path. Documents with errors of form leave the later steps undone.
+
+    Raises ConfigError where nothing can be told at all: no such path.
+    """
+    documents, problems = read_policies(path)
+    if problems:
+        return CheckedPolicies(documents, tuple(problems))
+    problems = lint(documents, deployments)
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        return CheckedPolicies(documents, tuple(problems))
+    return CheckedPolicies(documents, tuple(problems), tuple(run_tests(documents)))
+
+
+def read_policies(path: str) -> tuple[tuple[PolicyDocument, ...], list[Problem]]:
+    """The documents at a path that have the right form, and what is wrong with the others. Raises ConfigError."""
+    files, root = _files(path)
+    documents: list[PolicyDocument] = []
+    problems: list[Problem] = []
+    if not files:
+        problems.append(Problem(Severity.ERROR, "holds no *.yaml", path))
+    if len(files) > MAX_FILES:
+        problems.append(Problem(Severity.ERROR, f"holds more than {MAX_FILES} files", path))
+    for file in files[:MAX_FILES]:
+        _read_file(file, root, documents, problems)
+    if len(documents) > MAX_DOCUMENTS:
+        problems.append(Problem(Severity.ERROR, f"holds more than {MAX_DOCUMENTS} documents", path))
+    if not documents and not problems:
+        problems.append(Problem(Severity.ERROR, "holds no document", path))
+    return tuple(documents), problems
+
+
+def _files(path: str) -> tuple[list[Path], Path]:
+    """The files to read, and the directory that nothing may leave."""
+    place = Path(path)
+    try:
+        if place.is_dir():
+            found = (entry for entry in place.iterdir() if entry.suffix in _SUFFIXES and not entry.name.startswith("."))
+            return sorted(entry for entry in found if entry.is_file()), place
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    if not place.is_file():
+        raise ConfigError(f"{path}: there is no such file or directory")
+    return [place], place.parent
+
+
+def _read_file(file: Path, root: Path, documents: list[PolicyDocument], problems: list[Problem]) -> None:
+    try:
+        text = _read_text(file, FILE_MAX_BYTES)
+    except UnreadableText as error:
+        problems.append(Problem(Severity.ERROR, str(error), str(file)))
+        return
+    found, wrong = read_yaml_documents(text, str(file))
+    problems += wrong
+    if wrong:
+        return
+    for entry in found:
+        document, wrong = read_document(entry.data, entry.source, lambda name: _instructions(file, root, name))
+        problems += wrong
+        if document is not None:
+            documents.append(document)
+
+
+def _instructions(file: Path, root: Path, name: str) -> str:
+    """The text of `file: name`. Raises UnreadableText; nothing outside the policies' directory is opened."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\x00" in name:
+        raise UnreadableText("must be a path below the document's directory, without `..`")
+    place = file.parent / parts
+    try:
+        # A ConfigMap's files are links within its directory; one that leads out of it is not followed.
+        if not place.resolve().is_relative_to(root.resolve()):
+            raise UnreadableText("leads out of the policies' directory")
+    except (OSError, RuntimeError):
+        raise UnreadableText("cannot be followed") from None
+    return _read_text(place, INSTRUCTIONS_MAX_BYTES)
+
+
+def _read_text(file: Path, most: int) -> str:
+    try:
+        if not file.is_file():
+            raise UnreadableText("there is no such file")
+        with file.open("rb") as opened:
+            data = opened.read(most + 1)
+    except OSError as error:
+        raise UnreadableText(f"cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise UnreadableText(f"is larger than {most} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UnreadableText(f"is not UTF-8 (line {line})") from None

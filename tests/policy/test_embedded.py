@@ -1,0 +1,121 @@
+"""The tests inside documents run on the engine, and fail when the policy does something else."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.core.policy_tests import run_tests
+
+UPDATE = {"type": "session.update", "session": {"type": "realtime", "instructions": "x"}}
+TEXT_ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+
+
+@pytest.fixture
+def outcome(document):
+    """Run one test inside a document; returns what differs."""
+
+    def run(test, text="Hello {{claim.name}}.", **spec):
+        spec.setdefault("instructions", {"claimDefaults": {"name": "you"}})
+        policy = document("p", text, match={}, tests=[{"name": "t", **test}], **spec)
+        (result,) = run_tests([policy])
+        assert (result.document, result.name, result.passed) == ("p", "t", not result.why)
+        return result.why
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"client": UPDATE, "expect": {"decision": "strip", "rule": "session.instructions", "result": {"type": None}}},
+        {
+            "client": UPDATE,
+            "expect": {"decision": "strip", "answer": {"type": "session.updated", "session.instructions": None}},
+        },
+        {"client": "{not json", "expect": {"decision": "refuse", "rule": "events.framing", "code": "invalid_event"}},
+        {
+            "client": {"type": "response.create"},
+            "expect": {"decision": "forward", "result": {"type": "response.create"}},
+        },
+        {
+            "mint": {"instructions": "x"},
+            "expect": {"decision": "strip", "result": {"session.instructions": "Hello you."}},
+        },
+        {
+            "mint": {"type": "transcription"},
+            "expect": {"decision": "refuse", "code": "policy_violation", "param": "session.type"},
+        },
+        {
+            "mint": {},
+            "claims": {"name": "Ann"},
+            "expect": {"decision": "forward", "result": {"session.instructions": "Hello Ann."}},
+        },
+        {
+            "mint": {},
+            "model": "m",
+            "expect": {"decision": "forward", "result": {"session.model": "settings-deployment"}},
+        },
+        {
+            "server": {"type": "session.updated", "session": {"instructions": "Hello you.", "prompt": "y"}},
+            "expect": {"decision": "rewrite", "result": {"type": "session.updated", "session.prompt": None}},
+        },
+        {"server": {"type": "rate_limits.updated"}, "expect": {"decision": "withhold", "result": {"type": None}}},
+        {
+            "before": [
+                {
+                    "server": {
+                        "type": "response.function_call_arguments.done",
+                        "call_id": "call_1",
+                        "item_id": "i",
+                        "arguments": "{}",
+                    }
+                }
+            ],
+            "client": {
+                "type": "conversation.item.create",
+                "item": {"type": "function_call_output", "call_id": "call_1", "output": "{}"},
+            },
+            "expect": {"decision": "forward", "result": {"item.call_id": "call_1"}},
+        },
+        {
+            "client": {"type": "conversation.item.create", "item": TEXT_ITEM},
+            "expect": {"decision": "forward", "result": {"item.content.0.text": "hello"}},
+        },
+    ],
+)
+def test_what_is_so_passes(outcome, test):
+    assert outcome(test) == ""
+
+
+@pytest.mark.parametrize(
+    ("expect", "why"),
+    [
+        ({"decision": "refuse"}, "decision: expected refuse, got strip"),
+        ({"decision": "strip", "rule": "session.fields"}, "rule: expected session.fields, got session.instructions"),
+        ({"decision": "strip", "code": "policy_violation"}, "code: expected policy_violation, got None"),
+        (
+            {"decision": "strip", "result": {"type": "session.update"}},
+            'result type: expected "session.update", got nothing',
+        ),
+        ({"decision": "strip", "answer": {"session.model": "x"}}, 'answer session.model: expected "x", got "default"'),
+    ],
+)
+def test_what_is_not_so_fails_and_says_why(outcome, expect, why):
+    assert outcome({"client": UPDATE, "expect": expect}) == why
+
+
+def test_rules_are_judged_as_if_enforced_in_any_mode(outcome):
+    test = {"client": {"type": "conversation.item.delete", "item_id": "x"}, "expect": {"decision": "refuse"}}
+    for mode in ("enforce", "audit", "disabled"):
+        assert outcome(test, mode=mode, items={"delete": False}) == ""
+
+
+def test_a_claim_that_the_test_does_not_give_is_named(outcome):
+    why = outcome({"mint": {}, "expect": {"decision": "forward"}}, instructions={})
+    assert why == "there is no policy to test: p: claim 'name' is missing, and the policy has no default for it"
+
+
+def test_appended_text_is_confirmed_by_the_service_that_answers(outcome):
+    instructions = {"client": "append", "claimDefaults": {"name": "you"}}
+    expect = {"decision": "rewrite", "rule": "session.instructions", "answer": {"type": "session.updated"}}
+    assert outcome({"client": UPDATE, "expect": expect}, instructions=instructions) == ""
