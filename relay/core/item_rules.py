@@ -97,10 +97,15 @@ class ItemJudge:
         if len(content) > self.rules.max_content_parts:
             raise wrong_value(f"{path}.content", Rule.ITEM_CONTENT)
         judge = self._history_part if imported else self._part
-        parts = [
-            dict(part) if not imported and self._is_plain(part) else judge(part, f"{path}.content[{index}]")
-            for index, part in enumerate(content)
-        ]
+        # By far the most frequent part, a text and nothing else, needs no name for an error.
+        longest = self.rules.max_text_chars if not imported and "user.input_text" in self.rules.allow else -1
+        parts = []
+        for index, part in enumerate(content):
+            said = part.get("text") if isinstance(part, dict) and len(part) == _TYPE_AND_TEXT else None
+            if isinstance(said, str) and len(said) <= longest and part.get("type") == "input_text":
+                parts.append({"type": "input_text", "text": said})
+            else:
+                parts.append(judge(part, f"{path}.content[{index}]"))
         return {"type": "message", "role": role, "content": parts}
 
     def _call_output(self, item: dict[str, Any], path: str) -> dict[str, Any]:
@@ -122,17 +127,6 @@ class ItemJudge:
         if item.get("reason") is not None:
             rebuilt["reason"] = self._text(item["reason"], f"{path}.reason")
         return rebuilt
-
-    def _is_plain(self, part: Any) -> bool:
-        """Whether it is by far the most frequent part, a text and nothing else, which needs no name in an error."""
-        return (
-            isinstance(part, dict)
-            and len(part) == _TYPE_AND_TEXT
-            and part.get("type") == "input_text"
-            and isinstance(said := part.get("text"), str)
-            and len(said) <= self.rules.max_text_chars
-            and "user.input_text" in self.rules.allow
-        )
 
     def _part(self, part: Any, path: str) -> dict[str, Any]:
         if not isinstance(part, dict):
