@@ -44,6 +44,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.forwarding
 
 fuzz: $(STAMP)
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	FUZZ_SECONDS=$(FUZZ_SECONDS) PYTHONPATH=.:tests $(BIN)/python -m fuzz
 
 format: $(STAMP)

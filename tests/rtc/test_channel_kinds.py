@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.client import Client
 from support.service import CLIENT_KEY
@@ -24,3 +26,16 @@ async def test_v200_an_unordered_or_lossy_channel_is_served_and_the_services_is_
         await client.event("session.updated")
         (session,) = watch.world.simulator.state()["sessions"]
         assert session["other_channels"] in (0, [])
+
+
+async def test_v198_what_is_said_on_a_channel_nobody_announced_goes_nowhere():
+    async with watched() as watch, Client(watch.world.url, CLIENT_KEY, sound=False) as client:
+        await client.connect()
+        await client.event("session.created")
+        unannounced = client.peer.createDataChannel("x", negotiated=True, id=100)
+        update = {"type": "session.update", "session": {"type": "realtime", "audio": {"output": {"speed": 1.2}}}}
+        unannounced.send(json.dumps(update))
+        client.send({"type": "input_audio_buffer.clear"})
+        await client.event("input_audio_buffer.cleared")
+        (session,) = watch.world.simulator.state()["sessions"]
+        assert [event["type"] for event in session["client_events"]] == ["input_audio_buffer.clear"]

@@ -242,7 +242,6 @@ BY_ANOTHER_NAME = {
     "V191": ("end_to_end/test_session.py", "test_speech_goes_to_the_service_and_its_answer_comes_back"),
     "V192": ("core/test_sdp.py", "test_v202_candidates_of_an_offer_are_not_even_read"),
     "V197": ("end_to_end/test_client_faults.py", "test_a_second_channel_is_closed_unread"),
-    "V198": ("end_to_end/test_client_faults.py", "test_the_client_never_opens_a_channel"),
     "V199": ("end_to_end/test_client_faults.py", "test_protocol_errors_end_the_session_in_order"),
     "V204": ("core/test_sdp.py", "test_what_cannot_be_served_is_refused_with_a_reason"),
     "V205": ("rtc/test_media.py", "test_one_peer_sends_no_more_than_its_rate"),
