@@ -234,10 +234,7 @@ NUMBERS = [
 BY_ANOTHER_NAME = {
     "V044": ("upstream/test_protocols.py", "test_ga_call_carries_the_minted_key_and_the_raw_offer"),
     "V169": ("end_to_end/test_client_faults.py", "test_protocol_errors_end_the_session_in_order"),
-    "V182": (
-        "end_to_end/test_client_faults.py",
-        "test_a_message_that_ignores_the_limit_ends_the_session_and_is_never_kept_whole",
-    ),
+    "V182": ("rtc/test_hostile_peer.py", "test_the_attackers_session_ends_and_the_others_go_on"),
     "V183": ("end_to_end/test_client_faults.py", "test_a_little_too_much_is_refused_and_a_flood_ends_the_session"),
     "V191": ("end_to_end/test_session.py", "test_speech_goes_to_the_service_and_its_answer_comes_back"),
     "V192": ("core/test_sdp.py", "test_v202_candidates_of_an_offer_are_not_even_read"),
