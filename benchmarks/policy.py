@@ -109,8 +109,8 @@ def loads() -> Iterator[Load]:
     history = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x" * 15_000}]}
     yield Load("imported answer, 15 kB", (json.dumps({"type": "conversation.item.create", "item": history}),),
                from_client=True, passed=ToService)  # fmt: skip
-    parts = [{"type": "input_text", "text": "hello there"}] * 64
-    asked = [{"type": "message", "role": "user", "content": parts}] * 5
+    parts = [{"type": "input_text", "text": "hello there " * 18}] * 16
+    asked = [{"type": "message", "role": "user", "content": parts}] * 4
     yield Load("response with input, 16 kB", (json.dumps({"type": "response.create", "response": {
         "metadata": {"a": "b"}, "input": asked}}),), from_client=True, passed=ToService)  # fmt: skip
     tools = [{**_FUNCTION, "name": f"client_{n}", "description": "d" * 700} for n in range(20)]

@@ -56,6 +56,9 @@ class ItemJudge:
             raise wrong_type(path)
         if len(items) > _MOST_INPUT_ITEMS:
             raise wrong_value(path, Rule.RESPONSE_INPUT)
+        parts = sum(len(content) for item in items if isinstance(content := _content(item), list))
+        if parts > self.rules.max_content_parts:
+            raise wrong_value(path, Rule.RESPONSE_INPUT)
         return [self._input_item(item, f"{path}[{index}]") for index, item in enumerate(items)]
 
     def _input_item(self, item: Any, path: str) -> dict[str, Any]:
@@ -173,6 +176,10 @@ class ItemJudge:
         if len(value) > self.rules.max_text_chars:
             raise wrong_value(path, Rule.ITEM_CONTENT)
         return value
+
+
+def _content(item: Any) -> Any:
+    return item.get("content") if isinstance(item, dict) else None
 
 
 def is_history(item: dict[str, Any]) -> bool:

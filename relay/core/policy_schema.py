@@ -242,7 +242,7 @@ _ITEMS = group(
         "insertFirst": permission("Put an item before all others (`previous_item_id: root`).", default=False),
         "remoteImages": permission("Images by link: the service would fetch what a client names.", default=False),
         "maxTextChars": most("Longest text of an item.", 1, 262_144, 100_000),
-        "maxContentParts": most("Most parts of an item.", 1, 100, 64),
+        "maxContentParts": most("Most parts of an item, and of the whole input of a response.", 1, 100, 64),
     },
 )
 

@@ -88,3 +88,13 @@ def test_a_repair_that_is_not_answered_ends_the_session_though_the_service_is_si
     (end,) = run.filter.tick(NOW + 60)
     assert isinstance(end, EndWith)
     assert end.reason == "policy_not_in_force"
+
+
+def test_the_parts_of_a_responses_input_are_counted_together():
+    message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}] * 33}
+    run = session()
+    run.take(Client({"type": "response.create", "event_id": "r1", "response": {"input": [message, message]}}))
+    assert run.up == []
+    assert run.down[0]["error"]["param"] == "response.input"
+    run.take(Client({"type": "response.create", "response": {"input": [message]}}))
+    assert [event["type"] for event in run.up] == ["response.create"]
