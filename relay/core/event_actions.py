@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from relay.core.policy_rules import Mode
@@ -69,3 +70,12 @@ class EndWith:
 
 
 Action = Judged | ToService | ToClient | OpenGate | CloseGate | EndWith
+
+
+def hashed(actions: list[Action], text: str) -> list[Action]:
+    """The verdict with the hash of what it is about, unless the event was simply sent on."""
+    judged = actions[0] if actions else None
+    if isinstance(judged, Judged) and not judged.plain:
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+        actions[0] = replace(judged, content_sha256=digest)
+    return actions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from relay.core.dialect import (
     ga_server_type,
     server_event_to_ga,
 )
-from relay.core.event_actions import Action, CloseGate, EndWith, Judged, OpenGate
+from relay.core.event_actions import Action, CloseGate, EndWith, Judged, OpenGate, hashed
 from relay.core.event_ledger import Asker, EventLedger, Sent, Update
 from relay.core.event_wording import Wording
 from relay.core.events import (
@@ -144,18 +143,18 @@ class EventFilter:
         try:
             event = parse_event(text, max_bytes=events.max_event_bytes, max_depth=events.max_depth)
         except EventError as error:
-            return _hashed(self._refuse(_OTHER, error, None), text)
+            return hashed(self._refuse(_OTHER, error, None), text)
         event_id = client_event_id(event)
         name = event["type"]
         if name not in CLIENT_EVENT_TYPES:
             unknown = EventError(ErrorCode.UNKNOWN_EVENT, "type", Rule.TYPE)
-            return _hashed(self._refuse(_OTHER, unknown, event_id), text)
+            return hashed(self._refuse(_OTHER, unknown, event_id), text)
         if name == "session.update" and self._ledger.updates_full:
             flood = EventError(ErrorCode.RATE_LIMIT_EXCEEDED, "type", Rule.FLOOD)
-            return _hashed(self._refuse(name, flood, event_id), text)
+            return hashed(self._refuse(name, flood, event_id), text)
         if self._start.dialect is Dialect.PREVIEW:
             event = client_event_to_ga(event)
-        return _hashed(self._act_by_rules(name, event, event_id), text)
+        return hashed(self._act_by_rules(name, event, event_id), text)
 
     def _act_by_rules(self, name: str, event: dict[str, Any], event_id: str | None) -> list[Action]:
         written = self._verdict_of(event) if self._out.view.judged is not None else None
@@ -257,7 +256,7 @@ class EventFilter:
         try:
             event = parse_event(text, max_bytes=MAX_SERVICE_EVENT_BYTES, max_depth=_SERVICE_EVENT_DEPTH)
         except EventError as error:
-            return _hashed([self._out.withheld(_OTHER, error.rule)], text)
+            return hashed([self._out.withheld(_OTHER, error.rule)], text)
         name: str = event["type"]
         if self._start.service_dialect is Dialect.PREVIEW:
             name = ga_server_type(name)
@@ -266,7 +265,7 @@ class EventFilter:
             if name in SERVER_EVENT_TYPES
             else self._hold_back(self._out.unknown(event))
         )
-        return _hashed([*actions, *self.tick(now_unix)], text)
+        return hashed([*actions, *self.tick(now_unix)], text)
 
     def tick(self, now_unix: float) -> list[Action]:
         """What the time says: an update of the relay's own has a deadline, whether the service speaks or not."""
@@ -491,12 +490,3 @@ class EventFilter:
     def _end(self, reason: EndReason, detail: str) -> EndWith:
         self._ended = True
         return EndWith(reason, detail)
-
-
-def _hashed(actions: list[Action], text: str) -> list[Action]:
-    """The verdict with the hash of what it is about, unless the event was simply sent on."""
-    judged = actions[0] if actions else None
-    if isinstance(judged, Judged) and not judged.plain:
-        digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-        actions[0] = replace(judged, content_sha256=digest)
-    return actions
