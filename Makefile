@@ -6,11 +6,12 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo run test check static bench fuzz format clean help
+.PHONY: demo run test network check static bench fuzz format clean help
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
-	@echo "make test    install, run every test"
+	@echo "make test    install, run every test but those of networks"
+	@echo "make network run sessions through networks that block, lose, delay and translate (needs root)"
 	@echo "make run     start the relay with your settings (relay.yaml or RELAY_... in the environment)"
 	@echo "make check   format, lint, types, import contracts, tests"
 	@echo "make fuzz    look for events that break parser or filter (FUZZ_SECONDS=600)"
@@ -29,8 +30,11 @@ run: $(STAMP)
 	$(BIN)/relay serve
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not browser"
-	$(BIN)/python -m pytest -m browser  # alone: real sound in real time does not share a core well
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not browser and not network"
+	$(BIN)/python -m pytest -m "browser and not network"  # alone: real sound in real time does not share a core well
+
+network: $(STAMP)
+	$(BIN)/python -m pytest -m network
 
 check: static test
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
-import socket
 import statistics
 import sys
-import tempfile
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +21,11 @@ from aiortc import RTCCertificate
 
 from benchmarks.load import Load, Run, percentile
 from benchmarks.machine import Cores, describe
-from benchmarks.peer import HOST
+from benchmarks.processes import CLIENT_KEY, relay_command, relay_environment, relay_process
 from benchmarks.service import Service
 
 ADDED_P50_MS = 2.0
 STOCK_CPU_RATIO = 20.0
-_CLIENT_KEY = "client-key-for-the-benchmark"
-_READY_SECONDS = 20.0
-_STOP_SECONDS = 10.0
 _OTHERS = ("foreign_cpu_relay_core", "foreign_cpu_load_core", "stolen_cpu")
 _MET, _MISSED, _FAILED = 0, 1, 2
 
@@ -60,20 +53,20 @@ async def measure(sessions: int, stock_sessions: int, seconds: float) -> list[Ru
         async with Service(certificate).served() as service, aiohttp.ClientSession() as http:
             load = Load(service, certificate, cores, http)
             async with (
-                _process(_relay_command(), _relay_environment(service.url), cores) as relay,
+                relay_process(relay_command(), relay_environment(service.url), cores) as relay,
                 load.calls("direct", service.url, "", sessions, None) as direct,
-                load.calls("relay", relay.url, _CLIENT_KEY, sessions, relay.pid) as relayed,
+                load.calls("relay", relay.url, CLIENT_KEY, sessions, relay.pid) as relayed,
             ):
                 await load.measure([direct, relayed], seconds)
             runs = [direct.run, relayed.run]
             if stock_sessions:
                 async with (
-                    _process(_relay_command(), _relay_environment(service.url), cores) as relay,
-                    load.calls("relay, stock's load", relay.url, _CLIENT_KEY, stock_sessions, relay.pid) as few,
+                    relay_process(relay_command(), relay_environment(service.url), cores) as relay,
+                    load.calls("relay, stock's load", relay.url, CLIENT_KEY, stock_sessions, relay.pid) as few,
                 ):
                     await load.measure([few], seconds)
                 async with (
-                    _process(_stock_command(service.url), {}, cores) as stock,
+                    relay_process(_stock_command(service.url), {}, cores) as stock,
                     load.calls("stock aiortc", stock.url, "", stock_sessions, stock.pid) as transcoded,
                 ):
                     await load.measure([transcoded], seconds)
@@ -83,95 +76,8 @@ async def measure(sessions: int, stock_sessions: int, seconds: float) -> list[Ru
         os.sched_setaffinity(0, usable)
 
 
-# --- the processes under test --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    pid: int
-    url: str
-
-
-def _relay_command() -> list[str]:
-    return [sys.executable, "-m", "relay", "serve"]
-
-
 def _stock_command(service_url: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks.stock_relay", "--service", service_url]
-
-
-def _relay_environment(service_url: str) -> dict[str, str]:
-    return {
-        "RELAY_UPSTREAM_ENDPOINT": service_url,
-        "RELAY_UPSTREAM_DEPLOYMENT": "bench",
-        "RELAY_UPSTREAM_API_KEY": "resource-key-for-the-benchmark",
-        "RELAY_CLIENT_KEYS": _CLIENT_KEY,
-        "RELAY_INSTRUCTIONS": "You are the benchmark's assistant.",
-        "RELAY_HTTP_HOST": HOST,
-        "RELAY_ADMIN_PORT": "0",
-        "RELAY_ICE_UDP_HOST": HOST,
-        "RELAY_ICE_UDP_PORT": "0",
-        "RELAY_LOG_LEVEL": "warning",
-        "RELAY_LIMITS_DRAIN_SECONDS": "1",
-    }
-
-
-@contextlib.asynccontextmanager
-async def _process(command: list[str], environment: dict[str, str], cores: Cores) -> AsyncIterator[_Started]:
-    """Start a relay on its own core and stop it on leaving; raises ConnectionError if it does not come up."""
-    port = _free_port()
-    if command[-1] == "serve":
-        environment = {**environment, "RELAY_HTTP_PORT": str(port)}
-    else:
-        command = [*command, "--port", str(port)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-    with tempfile.TemporaryFile() as log:
-        # A child is born on its parent's core, with every thread it will have.
-        os.sched_setaffinity(0, {cores.relay})
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, env={**inherited, **environment}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        finally:
-            os.sched_setaffinity(0, {cores.load})
-        try:
-            if not await _listens(process, port):
-                log.seek(0)
-                raise ConnectionError(f"{' '.join(command)} did not start:\n{log.read().decode(errors='replace')}")
-            yield _Started(process.pid, f"http://{HOST}:{port}")
-        finally:
-            await _stop(process)
-
-
-async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
-    deadline = asyncio.get_running_loop().time() + _READY_SECONDS
-    while process.returncode is None and asyncio.get_running_loop().time() < deadline:
-        try:
-            _, writer = await asyncio.open_connection(HOST, port)
-        except OSError:
-            await asyncio.sleep(0.1)
-            continue
-        writer.close()
-        return True
-    return False
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 # --- figures -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import os
 import time
 from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +79,7 @@ class Run:
     """What was seen of one group of calls. Latencies are one-way, in milliseconds, sorted.
 
     `cpu_seconds` is of the relay's process alone; `foreign_…`, `stolen` and `load_cpu` are shares of a core;
-    `slice_medians_ms` are those of each slice, to the service and to the client.
+    `slice_medians_ms` are those of each slice, to the service and to the client; `by_call_ms` of each call, both ways.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Run:
     to_service_ms: list[float] = field(default_factory=list)
     to_client_ms: list[float] = field(default_factory=list)
     slice_medians_ms: list[tuple[float, float]] = field(default_factory=list)
+    by_call_ms: list[list[float]] = field(default_factory=list)
     setup_ms: list[float] = field(default_factory=list)
     measured_by: str = "stamp"
     cpu_seconds: float = 0.0
@@ -107,12 +108,16 @@ class Run:
 
 
 class Group:
-    """Calls that talk at the same time, all through the relay with process id `pid`, or directly."""
+    """Calls that talk at the same time, all through the relay with process id `pid`, or directly.
+
+    `during` is entered around each measured slice.
+    """
 
     def __init__(self, run: Run, pid: int | None) -> None:
         self.run = run
         self.pid = pid
         self.calls: list[Call] = []
+        self.during: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext
         self.readings: list[tuple[_Reading, _Reading]] = []
 
     @property
@@ -136,6 +141,9 @@ class Group:
             times.extend(new)
             medians.append(percentile(sorted(new), 50))
         run.slice_medians_ms.append((medians[0], medians[1]))
+        run.by_call_ms += [[] for _ in self.calls[len(run.by_call_ms) :]]
+        for call, times in zip(self.calls, run.by_call_ms, strict=True):
+            times += [ns / 1e6 for stream in call.streams for ns in stream.by_stamp]
         for stream in self.streams:
             del stream.by_stamp[:], stream.by_edge[:]
 
@@ -175,6 +183,8 @@ class Load:
         self._cores = cores
         self._http = http
         self._cycle = spoken_cycle()
+        self.on_sent: Callable[[bytes], None] = lambda _datagram: None
+        """Sees every datagram that a client opened from now on sends."""
 
     @contextlib.asynccontextmanager
     async def calls(self, name: str, base_url: str, key: str, sessions: int, pid: int | None) -> AsyncIterator[Group]:
@@ -185,12 +195,11 @@ class Load:
         group = Group(Run(name, sessions), pid)
         try:
             # The first call pays for what a process loads once; the others show what one session more costs.
-            group.calls.append(await self._open(base_url, key))
-            async with _talking(group.streams):
-                await asyncio.sleep(_SETTLE_SECONDS)
+            group.calls.append(await self.open(base_url, key))
+            await self.warm_up(group)
             first_rss = group.rss_kb()
             for _ in range(sessions - 1):
-                group.calls.append(await self._open(base_url, key))
+                group.calls.append(await self.open(base_url, key))
             group.run.setup_ms = [call.setup_seconds * 1e3 for call in group.calls]
             yield group
             if sessions > 1:
@@ -199,15 +208,25 @@ class Load:
             await asyncio.gather(*(call.client.close() for call in group.calls))
             await asyncio.sleep(_DRAIN_SECONDS)
 
-    async def measure(self, groups: Sequence[Group], seconds: float) -> None:
+    async def warm_up(self, group: Group) -> None:
+        """Let a group talk for a moment, unmeasured."""
+        async with _talking(group.streams):
+            await asyncio.sleep(_SETTLE_SECONDS)
+
+    async def measure(
+        self, groups: Sequence[Group], seconds: float, after_round: Callable[[], None] = lambda: None
+    ) -> None:
         """Let each group talk and be measured for `seconds` in all.
 
-        Several groups take turns in short slices, so that what else the machine does meets them alike.
+        Several groups take turns in short slices, so that what else the machine does meets them alike; `after_round`
+        is called when each had its turn.
         """
         slices = max(1, round(seconds / _SLICE_SECONDS)) if len(groups) > 1 else 1
         for _ in range(slices):
             for group in groups:
-                await self._slice(group, seconds / slices, _RESUME_SECONDS if slices > 1 else _SETTLE_SECONDS)
+                async with group.during():
+                    await self._slice(group, seconds / slices, _RESUME_SECONDS if slices > 1 else _SETTLE_SECONDS)
+            after_round()
         for group in groups:
             group.conclude(self._cores)
 
@@ -224,9 +243,11 @@ class Load:
             group.take_times()
         await asyncio.sleep(_DRAIN_SECONDS)
 
-    async def _open(self, base_url: str, key: str) -> Call:
+    async def open(self, base_url: str, key: str) -> Call:
+        """Open one call; raises TimeoutError or ConnectionError when it does not come about."""
         began = time.monotonic()
         client = Peer(self._certificate, controlling=True)
+        client.on_sent = self.on_sent
         created = asyncio.Event()
 
         def on_text(text: str) -> None:

@@ -28,11 +28,12 @@ class Cores:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A process: CPU seconds since its start, resident kilobytes, threads."""
+    """A process: CPU seconds since its start, resident kilobytes, threads, open file descriptors."""
 
     cpu_seconds: float
     rss_kb: int
     threads: int
+    descriptors: int
 
 
 def usage(pid: int) -> Usage:
@@ -41,7 +42,9 @@ def usage(pid: int) -> Usage:
     # proc(5): the command may hold anything, so fields are counted from the bracket that ends it.
     fields = (proc / "stat").read_text().rpartition(")")[2].split()
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
-    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(status["VmRSS"].split()[0]), int(status["Threads"]))
+    cpu_seconds = (int(fields[11]) + int(fields[12])) / _TICKS
+    descriptors = sum(1 for _ in (proc / "fd").iterdir())
+    return Usage(cpu_seconds, int(status["VmRSS"].split()[0]), int(status["Threads"]), descriptors)
 
 
 @dataclass(frozen=True, slots=True)

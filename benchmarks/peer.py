@@ -72,6 +72,7 @@ class Peer:
     def __init__(self, certificate: RTCCertificate, *, controlling: bool) -> None:
         self.on_rtp: Callable[[bytes, int], None] = lambda _packet, _arrival_ns: None
         self.on_text: Callable[[str], None] = lambda _text: None
+        self.on_sent: Callable[[bytes], None] = lambda _datagram: None
         self.channel: RTCDataChannel | None = None
         self.opened = asyncio.Event()
         self._controlling = controlling
@@ -132,6 +133,11 @@ class Peer:
         header = _RTP_HEADER.pack(0x80, remote.payload_type, self._sequence, self._timestamp, self._ssrc)
         self._send(transmit.protect(header + payload))
 
+    def send_raw(self, datagram: bytes) -> None:
+        """Send any bytes from this peer's own address, as somebody who forges it."""
+        if self._address is not None:
+            self._socket.sendto(datagram, self._address)
+
     async def close(self) -> None:
         """Leave in order and free the socket."""
         if self._checking is not None:
@@ -171,6 +177,7 @@ class Peer:
     def _send(self, datagram: bytes) -> None:
         if self._address is not None:
             self._socket.sendto(datagram, self._address)
+            self.on_sent(datagram)
 
     def _readable(self) -> None:
         while self._socket.fileno() >= 0:
@@ -218,6 +225,7 @@ class Peer:
             }
             request.add_message_integrity(remote.pwd.encode())
             self._socket.sendto(bytes(request), remote.address)
+            self.on_sent(bytes(request))
             await asyncio.sleep(_CONSENT_SECONDS if self._reached.is_set() else _CHECK_SECONDS)
 
     # --- channel -------------------------------------------------------------------------------------------------

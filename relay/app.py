@@ -27,13 +27,16 @@ from relay.core.lifecycle import SessionLimits
 from relay.core.policy import policy_from_instructions, policy_revision
 from relay.core.policy_resolve import ServiceDefaults
 from relay.core.policy_rules import OnSinkFailure
+from relay.core.sdp_build import LocalCandidate
 from relay.decision_log import DecisionLog, DecisionLogPlace
 from relay.errors import ConfigError
 from relay.policies import Policies, PolicySet, documents_at, one_policy
 from relay.registry import Registry
-from relay.rtc.advertise import advertised_addresses
+from relay.rtc.advertise import AdvertisedAddress, advertised_addresses, bind_addresses
+from relay.rtc.check_peer import ConnectionChecks
 from relay.rtc.dtls import SharedCertificate
 from relay.rtc.endpoint import Endpoint
+from relay.rtc.tcp import TcpListener
 from relay.session import MediaPlane, SessionHost
 from relay.telemetry import Telemetry, configure_logging, render_metrics
 from relay.upstream import create_upstream
@@ -48,7 +51,7 @@ class Running:
     policies: Policies
     public_url: str
     operations_url: str
-    media_addresses: tuple[tuple[str, int], ...]
+    media_addresses: tuple[AdvertisedAddress, ...]
 
 
 @contextlib.asynccontextmanager
@@ -60,21 +63,21 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     settings.require_servable()
     metrics = CollectorRegistry()
     telemetry = Telemetry(metrics)
-    certificate = _certificate(settings)
     async with contextlib.AsyncExitStack() as stack:
         log = _decision_log(settings, telemetry)
         if log is not None:
             stack.push_async_callback(log.close)
         recordable = (lambda: True) if log is None else (lambda: not log.failing)
         policies = Policies(policy_source(settings), settings.policy.documents, telemetry, recordable)
-        endpoint = Endpoint(settings.ice.udp_host, settings.ice.udp_port)
-        stack.callback(endpoint.close)
-        addresses = advertised_addresses(settings.ice.advertise, settings.ice.udp_host, endpoint.port)
+        plane, addresses = _media_plane(settings, stack)
+        endpoint = plane.endpoint
+        checks = ConnectionChecks(plane)
+        stack.push_async_callback(checks.close)
         upstream = create_upstream(settings.upstream)
         stack.push_async_callback(upstream.close)
         keys = EphemeralKeys()
         registry = Registry(
-            SessionHost(MediaPlane(endpoint, addresses, SharedCertificate())),
+            SessionHost(plane),
             upstream,
             telemetry,
             policies,
@@ -92,31 +95,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if log is not None:
             log.on_failing = registry.decisions_unrecorded
         stack.push_async_callback(registry.drain, 0)
-        public = Listener(
-            create_public_app(
-                DoorSettings(
-                    settings.clients.key_seconds, settings.http.allowed_origins, settings.http.trusted_proxies
-                ),
-                client_keys=settings.clients.keys,
-                ephemeral_keys=keys,
-                sessions=registry,
-                policy_for=policies.admit_key,
-                telemetry=telemetry,
-                pages=load_pages(web_directory()),
-            ),
-            host=settings.http.host,
-            port=settings.http.port,
-            telemetry=telemetry,
-            certificate=certificate,
-        )
-        operations = Listener(
-            create_operations_app(
-                sessions=registry, render_metrics=lambda: render_metrics(metrics), telemetry=telemetry
-            ),
-            host=settings.admin.host,
-            port=settings.admin.port,
-            telemetry=telemetry,
-        )
+        public = _public_listener(settings, telemetry, registry, policies, keys, checks)
+        operations = _operations_listener(settings, telemetry, registry, metrics, addresses)
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
@@ -126,7 +106,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             registry,
             telemetry,
             policies,
-            _url("https" if certificate else "http", settings.http.host, public.port),
+            _url("https" if settings.http.tls_cert_file else "http", settings.http.host, public.port),
             _url("http", settings.admin.host, operations.port),
             addresses,
         )
@@ -154,7 +134,7 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
         loop.add_signal_handler(signal.SIGHUP, relay.policies.ask_reload)
         for warning in settings.warnings:
             relay.telemetry.warn("configuration", message=warning)
-        relay.telemetry.started(relay.public_url, relay.operations_url, relay.media_addresses)
+        relay.telemetry.started(relay.public_url, relay.operations_url, [str(each) for each in relay.media_addresses])
         if announce is not None:
             announce(relay)
         await stop.wait()
@@ -164,6 +144,66 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
         for task in (draining, hurry):
             task.cancel()
         await asyncio.gather(draining, hurry, return_exceptions=True)
+
+
+def _public_listener(
+    settings: Settings,
+    telemetry: Telemetry,
+    registry: Registry,
+    policies: Policies,
+    keys: EphemeralKeys,
+    checks: ConnectionChecks,
+) -> Listener:
+    http = settings.http
+    doors = DoorSettings(settings.clients.key_seconds, http.allowed_origins, http.trusted_proxies, turn=settings.turn)
+    application = create_public_app(
+        doors,
+        client_keys=settings.clients.keys,
+        ephemeral_keys=keys,
+        sessions=registry,
+        checks=checks,
+        policy_for=policies.admit_key,
+        telemetry=telemetry,
+        pages=load_pages(web_directory()),
+    )
+    certificate = _certificate(settings)
+    return Listener(application, host=http.host, port=http.port, telemetry=telemetry, certificate=certificate)
+
+
+def _operations_listener(
+    settings: Settings,
+    telemetry: Telemetry,
+    registry: Registry,
+    metrics: CollectorRegistry,
+    addresses: tuple[AdvertisedAddress, ...],
+) -> Listener:
+    application = create_operations_app(
+        sessions=registry,
+        render_metrics=lambda: render_metrics(metrics),
+        telemetry=telemetry,
+        details={"media_addresses": [str(each) for each in addresses]},
+    )
+    return Listener(application, host=settings.admin.host, port=settings.admin.port, telemetry=telemetry)
+
+
+def _media_plane(
+    settings: Settings, stack: contextlib.AsyncExitStack
+) -> tuple[MediaPlane, tuple[AdvertisedAddress, ...]]:
+    """Bind the public media ports; what browsers are told to send to, UDP before TCP."""
+    ice = settings.ice
+    bound = bind_addresses(ice.hosts, ice.interfaces)
+    endpoint = Endpoint(bound, ice.udp_port)
+    stack.callback(endpoint.close)
+    tcp_port = None
+    if ice.tcp:
+        listener = TcpListener(endpoint, bound, ice.tcp_port)
+        stack.callback(listener.close)
+        tcp_port = listener.port
+    addresses = advertised_addresses(ice.advertise, bound, endpoint.port, tcp_port, ice.interfaces)
+    candidates = tuple(LocalCandidate("udp", each.host, each.udp_port) for each in addresses) + tuple(
+        LocalCandidate("tcp", each.host, each.tcp_port) for each in addresses if each.tcp_port is not None
+    )
+    return MediaPlane(endpoint, candidates, SharedCertificate(), settings.egress), addresses
 
 
 def policy_source(settings: Settings) -> Callable[[], PolicySet]:
@@ -187,7 +227,9 @@ def session_limits(settings: Settings) -> SessionLimits:
         dtls_seconds=limits.dtls_seconds,
         channel_seconds=limits.channel_seconds,
         policy_seconds=limits.policy_seconds,
+        disconnected_seconds=limits.disconnected_seconds,
         consent_seconds=limits.consent_seconds,
+        reattach_seconds=limits.reattach_seconds,
         events_per_second=limits.events_per_second,
         outbox_bytes=limits.outbox_bytes,
         packets_per_second=limits.packets_per_second,

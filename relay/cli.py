@@ -31,7 +31,9 @@ from relay.config import (
     UpstreamSettings,
     load_settings,
 )
+from relay.config_network import Advertised
 from relay.config_values import is_address, is_loopback, whole
+from relay.doctor.command import add_doctor_command
 from relay.errors import ConfigError
 from relay.policy_cli import add_policy_command
 from relay.policy_files import load_policies
@@ -61,6 +63,7 @@ _MAIN_EXAMPLES = """\
 examples:
   relay demo                              try it: no account, no key, no settings
   relay check --config relay.yaml         read the settings, say what is wrong or where each comes from
+  relay doctor --config relay.yaml        look at machine and network too, say what to do
   relay serve --config relay.yaml         run it
   RELAY_UPSTREAM_ENDPOINT=https://my-resource.openai.azure.com \\
   RELAY_UPSTREAM_DEPLOYMENT=gpt-realtime RELAY_UPSTREAM_API_KEY_FILE=/run/secrets/azure \\
@@ -147,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", "read and explain the settings", _CHECK_HELP, _check)
     check.add_argument("-c", "--config", **config)
     check.add_argument("--json", action="store_true", help="print JSON")
+    add_doctor_command(commands)
     add_audit_command(commands)
     add_policy_command(commands)
     shown = command("version", "print versions", "Print the version of the relay and of what it stands on.", _version)
@@ -212,7 +216,7 @@ def demo_settings(host: str, port: int, service_url: str, simulated: SimulatorSe
         policy=PolicySettings(instructions=DEMO_INSTRUCTIONS),
         http=HttpSettings(host=host, port=port),
         admin=AdminSettings(host=host, port=0),
-        ice=IceSettings(advertise=(host,), udp_host=host, udp_port=0),
+        ice=IceSettings(advertise=(Advertised(host),), hosts=(host,), udp_port=0, tcp_port=0),
         log=LogSettings(level=LogLevel.WARNING),
     )
 

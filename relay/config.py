@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from relay import config_network as network
 from relay import config_values as values
+from relay.config_network import Advertised, IceServer, PortRange
 from relay.config_sources import CONFIG_FILE_ENV, Given, SettingSpec, from_environment, from_yaml, parsed
 from relay.config_values import Network, Secret, is_loopback
 from relay.errors import ConfigError
@@ -27,6 +29,7 @@ __all__ = [
     "ClientSettings",
     "ConfigError",
     "DecisionLogSettings",
+    "EgressSettings",
     "HttpSettings",
     "IceSettings",
     "LimitSettings",
@@ -39,6 +42,7 @@ __all__ = [
     "Secret",
     "SettingSpec",
     "Settings",
+    "TurnSettings",
     "UpstreamAuth",
     "UpstreamProtocol",
     "UpstreamSettings",
@@ -48,6 +52,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+# Every URL is told in each answer, and browsers gather from all of them.
+_MAX_ICE_SERVERS = 16
 OPENAI_ENDPOINT = "https://api.openai.com"
 PREVIEW_WEBRTC_ENDPOINT = "https://{region}.realtimeapi-preview.ai.azure.com"
 
@@ -173,11 +179,42 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class IceSettings:
-    """Media towards browsers: one UDP port (0: any free one) and the addresses they are told."""
+    """Media towards browsers: one UDP and one TCP port (0: any free one) and the addresses they are told.
 
-    advertise: tuple[str, ...] = _setting(values.advertised, ("auto",), many=True)
-    udp_host: str = _setting(values.address, "0.0.0.0")  # noqa: S104  media comes from browsers anywhere
+    `hosts` are literal addresses; a wildcard of a family that this machine does not have is left out. `interfaces`
+    narrows wildcards and `auto` to these interfaces, empty means all.
+    """
+
+    advertise: tuple[Advertised, ...] = _setting(network.advertised, (Advertised("auto"),), many=True)
+    hosts: tuple[str, ...] = _setting(values.address, ("0.0.0.0", "::"), many=True)  # noqa: S104  browsers are anywhere
+    interfaces: tuple[str, ...] = _setting(network.interface, (), many=True)
     udp_port: int = _setting(values.whole(0, 65535), 8443)
+    tcp: bool = _setting(values.boolean, default=True)
+    tcp_port: int = _setting(values.whole(0, 65535), 8443)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnSettings:
+    """TURN and STUN servers handed to browsers; `secret` is the one shared with the TURN server, for credentials."""
+
+    urls: tuple[IceServer, ...] = _setting(network.ice_server, (), many=True)
+    secret: Secret | None = _setting(values.secret, None, secret=True)
+    credential_seconds: int = _setting(values.whole(60, 86_400), 3_600)
+    relay_only: bool = _setting(values.boolean, default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EgressSettings:
+    """Media towards the service: which ways are tried, from which local ports, through which proxy or TURN server."""
+
+    udp: bool = _setting(values.boolean, default=True)
+    tcp: bool = _setting(values.boolean, default=True)
+    udp_ports: PortRange | None = _setting(network.port_range, None)
+    proxy: Secret | None = _setting(network.proxy_url, None, secret=True)
+    turn_url: IceServer | None = _setting(network.turn_server, None)
+    turn_username: str | None = _setting(values.name, None)
+    turn_password: Secret | None = _setting(values.secret, None, secret=True)
+    turn_secret: Secret | None = _setting(values.secret, None, secret=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +227,9 @@ class LimitSettings:
     dtls_seconds: float = _setting(values.seconds(1, 120), 10.0)
     channel_seconds: float = _setting(values.seconds(1, 120), 10.0)
     policy_seconds: float = _setting(values.seconds(1, 120), 10.0)
+    disconnected_seconds: float = _setting(values.seconds(3, 60), 8.0)
     consent_seconds: float = _setting(values.seconds(10, 300), 30.0)
+    reattach_seconds: float = _setting(values.seconds(0, 600), 15.0)
     events_per_second: int = _setting(values.whole(1, 10_000), 100)
     outbox_bytes: int = _setting(values.whole(65_536, 67_108_864), 1_048_576)
     packets_per_second: int = _setting(values.whole(50, 10_000), 400)
@@ -215,6 +254,8 @@ class Settings:
     http: HttpSettings = field(default_factory=HttpSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
     ice: IceSettings = field(default_factory=IceSettings)
+    turn: TurnSettings = field(default_factory=TurnSettings)
+    egress: EgressSettings = field(default_factory=EgressSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: dict[str, str] = field(default_factory=dict)
@@ -279,6 +320,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "http": HttpSettings,
     "admin": AdminSettings,
     "ice": IceSettings,
+    "turn": TurnSettings,
+    "egress": EgressSettings,
     "limits": LimitSettings,
     "log": LogSettings,
 }
@@ -347,9 +390,43 @@ def _contradictions(settings: Settings) -> list[str]:
             "policy.documents (RELAY_POLICIES) takes the place of policy.instructions (RELAY_INSTRUCTIONS): "
             "keep one of them"
         )
+    found.extend(_network_contradictions(settings))
     # Judged by what was written: a file that cannot be read is one problem, not two.
     if ("http.tls_cert_file" in settings.origins) != ("http.tls_key_file" in settings.origins):
         found.append("http.tls_cert_file and http.tls_key_file belong together: set both or neither")
+    return found
+
+
+def _network_contradictions(settings: Settings) -> list[str]:
+    turn, egress = settings.turn, settings.egress
+    has_turn = any(each.is_turn for each in turn.urls)
+    found: list[str] = []
+    if has_turn and "turn.secret" not in settings.origins:
+        found.append("turn.urls names a TURN server: set turn.secret, the secret it shares with the relay")
+    if len(turn.urls) > _MAX_ICE_SERVERS:
+        found.append(f"turn.urls names {len(turn.urls)} servers: browsers take {_MAX_ICE_SERVERS}")
+    if turn.relay_only and not has_turn:
+        found.append("turn.relay_only is true and turn.urls names no TURN server: no browser could connect")
+    if not egress.udp and not egress.tcp and egress.turn_url is None:
+        found.append(
+            "egress.udp and egress.tcp are false and there is no egress.turn_url: no way to the service is left"
+        )
+    by_password = {"egress.turn_username", "egress.turn_password"} & set(settings.origins)
+    if egress.turn_url is not None and (
+        len(by_password) == 1 or bool(by_password) == ("egress.turn_secret" in settings.origins)
+    ):
+        found.append(
+            "egress.turn_url needs credentials: either egress.turn_secret, or egress.turn_username with "
+            "egress.turn_password"
+        )
+    if egress.turn_url is None and {name for name in settings.origins if name.startswith("egress.turn_")}:
+        found.append("egress.turn_username, turn_password and turn_secret are for egress.turn_url, which is not set")
+    if egress.proxy is not None and not egress.tcp:
+        found.append("egress.proxy is for media over TCP, and egress.tcp is false")
+    if egress.udp_ports is not None and not egress.udp:
+        found.append("egress.udp_ports is for media over UDP, and egress.udp is false")
+    if settings.limits.disconnected_seconds >= settings.limits.consent_seconds:
+        found.append("limits.disconnected_seconds must be shorter than limits.consent_seconds")
     return found
 
 
@@ -373,16 +450,18 @@ def _needs(name: str, what: str) -> str:
 
 def _printable(spec: SettingSpec, value: Any) -> Any:
     match value:
-        case None:
-            return None
+        case None | bool() | int() | float():
+            return value
         case str() if spec.key == "instructions":
             digest = hashlib.sha256(value.encode()).hexdigest()[:12]
             return f"({len(value)} characters, sha256 {digest}…)" if value else ""
-        case _ if spec.secret and isinstance(value, tuple):
-            return f"({len(value)} set)" if value else None
         case _ if spec.secret:
-            return "(set)"
+            return _counted(value) if isinstance(value, tuple) else "(set)"
         case tuple():
             return [str(item) for item in value]
         case _:
-            return value
+            return str(value)
+
+
+def _counted(secrets: tuple[Secret, ...]) -> str | None:
+    return f"({len(secrets)} set)" if secrets else None

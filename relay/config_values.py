@@ -148,18 +148,6 @@ def address(text: str) -> str:
     return text
 
 
-def advertised(text: str) -> str:
-    """Parse what browsers are told to send to: `auto`, a literal IP address, or a DNS name that the relay resolves."""
-    if is_address(text):
-        ip = ipaddress.ip_address(text)
-        if ip.is_unspecified or ip.is_multicast:
-            raise ValueError(f"{quoted(text)} cannot be reached by a browser; give the address it sees, or auto")
-        return text
-    if re.fullmatch(r"[0-9.]+", text) or _HOST.match(text) is None:
-        raise ValueError(f"{quoted(text)} is neither auto, an IP address nor a DNS name")
-    return text
-
-
 def network(text: str) -> Network:
     """Parse an IP address or a CIDR block."""
     try:

@@ -27,7 +27,10 @@ from relay.core.lifecycle import (
     OfferRefused,
     Phase,
     PhaseChanged,
-    PolicyTaken,
+    Reanswered,
+    Reoffered,
+    ReofferFact,
+    ReofferRefused,
     ReplaceLimits,
     ReplacePolicy,
     ServiceAnswered,
@@ -36,7 +39,6 @@ from relay.core.lifecycle import (
     SessionLimits,
     SessionStart,
     Stage,
-    StageDone,
 )
 from relay.core.policy import (
     ConfigRefusal,
@@ -47,8 +49,8 @@ from relay.core.policy import (
     transcription_name,
 )
 from relay.core.policy_rules import Mode
-from relay.core.record import Governed, SessionRecord
 from relay.core.verdicts import Rule, Verdict
+from relay.diary import Diary
 from relay.errors import ApiError, EndReason, ErrorCode
 from relay.policies import Policies
 from relay.telemetry import Telemetry
@@ -57,25 +59,15 @@ from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal,
 T = TypeVar("T")
 
 _NOT_FOUND = 404
+# Offers of one client that wait for their answer.
+_MOST_REOFFERS = 4
 
-# In which stage a session failed that ended before it was active.
-_FAILED_STAGE = {
-    EndReason.CLIENT_UNREACHABLE: (LegName.DOWNSTREAM, Stage.ICE),
-    EndReason.CLIENT_DTLS_FAILED: (LegName.DOWNSTREAM, Stage.DTLS),
-    EndReason.CLIENT_CHANNEL_TIMEOUT: (LegName.DOWNSTREAM, Stage.CHANNEL),
-    EndReason.SERVICE_UNREACHABLE: (LegName.UPSTREAM, Stage.ICE),
-    EndReason.SERVICE_DTLS_FAILED: (LegName.UPSTREAM, Stage.DTLS),
-    EndReason.SERVICE_CHANNEL_TIMEOUT: (LegName.UPSTREAM, Stage.CHANNEL),
-    EndReason.SERVICE_REFUSED: (LegName.UPSTREAM, Stage.CALL),
-    EndReason.POLICY_UNCONFIRMED: (LegName.UPSTREAM, Stage.POLICY),
-    EndReason.POLICY_NOT_IN_FORCE: (LegName.UPSTREAM, Stage.POLICY),
-}
-# Ends that a rule decides without any event.
-_ENDED_BY_RULE = {
-    EndReason.POLICY_KILLED: Rule.KILL_SWITCH,
-    EndReason.POLICY_TIME_LIMIT: Rule.LIMIT_SESSION,
-    EndReason.POLICY_IDLE: Rule.LIMIT_IDLE,
-    EndReason.POLICY_UNRECORDED: Rule.SINK_FAILURE,
+_REOFFER_STATUS = {
+    ErrorCode.INVALID_OFFER: 400,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.PEER_GONE: 409,
+    ErrorCode.SESSION_NOT_ACTIVE: 409,
+    ErrorCode.RATE_LIMIT_EXCEEDED: 429,
 }
 
 
@@ -127,9 +119,9 @@ class Conversation:
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self._began = time.monotonic()
-        self._stages: dict[str, float] = {}
-        self._request_ids: list[str] = []
+        self._reoffers: dict[int, asyncio.Future[str]] = {}
+        self._reoffered = 0
+        self._diary = Diary(session_id, request, policy, telemetry)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session; the first reason wins."""
@@ -138,6 +130,21 @@ class Conversation:
     def warn_ending(self, reason: EndReason, seconds_left: int) -> None:
         """Tell the client that its session will end."""
         self._command(NoticeEnding(reason, seconds_left))
+
+    async def reoffer(self, offer: str) -> str:
+        """The answer to an offer that the client makes to its running session. Raises ApiError."""
+        if self._session is None or self._ending.done():
+            raise no_such_call()
+        if len(self._reoffers) >= _MOST_REOFFERS:
+            raise _reoffer_refusal(ReofferRefused(0, ErrorCode.RATE_LIMIT_EXCEEDED, "Too many offers at a time.", 1))
+        self._reoffered = number = self._reoffered + 1
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._reoffers[number] = answered
+        try:
+            self._command(Reoffered(number, offer))
+            return await answered
+        finally:
+            del self._reoffers[number]
 
     def take_policies(self, policies: Policies) -> None:
         """Take what acts on running sessions: the kill switch, limits, and a whole policy that is to be applied live.
@@ -158,6 +165,7 @@ class Conversation:
                 deployment=self.policy.deployment,
                 transcription_deployment=self.policy.transcription_deployment,
             )
+            self._diary.policy = self.policy
             self._policy_limits = policy.limits
             self._telemetry.policy_replaced(self.session_id, policy.name, policy.revision)
             self._command(ReplacePolicy(self.policy))
@@ -181,19 +189,19 @@ class Conversation:
             self._telemetry.warn("service_refused", session_id=self.session_id, operation=error.operation,
                                  refusal=error.refusal, status=error.status, request_id=error.request_id,
                                  detail=error.detail)  # fmt: skip
-            self._note_request(error.request_id)
+            self._diary.service_asked(error.request_id)
             self._refuse(to_api_error(error))
         except Exception as error:  # noqa: BLE001 - whatever breaks here must end this session, and be told
             self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
             self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
         if self._session is None:
-            self._record(None)
+            self._diary.ended(None)
             return
         await self._ending
         if call is not None:
             # While the legs are still closing: whatever happens to them, the service stops billing now.
             await self._hang_up(call)
-        self._record(await self._ended)
+        self._diary.ended(await self._ended)
 
     async def _set_up(self, host: Host) -> ServiceCall:
         request, policy = self._request, self.policy
@@ -228,11 +236,11 @@ class Conversation:
         finally:
             # A key nobody uses expires by itself; a call, below, must be known to be hung up.
             minting.cancel()
-        self._note_request(key.request_id)
+        self._diary.service_asked(key.request_id)
         call = await self._timed(
             Stage.CALL, "call", self._upstream.call(key, negotiated.service_offer, policy.deployment)
         )
-        self._note_request(call.request_id)
+        self._diary.service_asked(call.request_id)
         self._command(ServiceAnswered(call.answer))
         try:
             await self._unless_ended(self._accepted)
@@ -257,7 +265,7 @@ class Conversation:
             return
         digest = hashlib.sha256(json.dumps(wish, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
         done, would_be = (verdict, None) if mode is Mode.ENFORCE else (Verdict.FORWARD, verdict.value)
-        self._decided(Decided(LegName.DOWNSTREAM, "session.mint", done.value, rule, mode, would_be, digest))
+        self._diary.tell(Decided(LegName.DOWNSTREAM, "session.mint", done.value, rule, mode, would_be, digest))
 
     def _on_fact(self, fact: Fact) -> None:
         match fact:
@@ -274,33 +282,32 @@ class Conversation:
                 if phase is Phase.CONNECTING and not self._accepted.done():
                     self._accepted.set_result(None)
             case Ending(reason):
-                self._ending.set_result(reason)
-                # Whatever is under way at the service: the door need not wait for it.
-                self._answer_door(self._gone())
+                self._on_ending(reason)
             case Ended():
-                if fact.reason in _ENDED_BY_RULE:
-                    # Ended by a rule and not by an event: the record of it is made here.
-                    self._decided(Decided(LegName.DOWNSTREAM, "other", Verdict.END.value, _ENDED_BY_RULE[fact.reason]))
                 self._ended.set_result(fact)
-            case StageDone() | Decided() | PolicyTaken():
-                self._tell(fact)
+            case Reanswered() | ReofferRefused():
+                self._on_reoffer(fact)
+            case _:
+                self._diary.tell(fact)
 
-    def _tell(self, fact: StageDone | Decided | PolicyTaken) -> None:
-        match fact:
-            case StageDone(leg, stage, seconds):
-                self._note_stage(leg, stage, seconds)
-            case Decided():
-                self._decided(fact)
-            case PolicyTaken(revision):
-                self._telemetry.policy_taken(self.session_id, self.policy.name, revision)
+    def _on_ending(self, reason: EndReason) -> None:
+        self._ending.set_result(reason)
+        for answered in self._reoffers.values():
+            if not answered.done():
+                answered.set_exception(no_such_call())
+        # Whatever is under way at the service: the door need not wait for it.
+        self._answer_door(self._gone())
 
-    def _decided(self, decided: Decided) -> None:
-        identity = self._request.identity
-        self._telemetry.decided(
-            self.session_id,
-            decided,
-            Governed(self.policy.name, self.policy.revision, identity.tenant, identity.subject_hash),
-        )
+    def _on_reoffer(self, fact: ReofferFact) -> None:
+        answered = self._reoffers.get(fact.number)
+        if isinstance(fact, Reanswered) and fact.restart:
+            self._telemetry.ice_restarted(self.session_id)
+        if answered is None or answered.done():
+            return  # whoever asked went away
+        if isinstance(fact, Reanswered):
+            answered.set_result(fact.answer)
+        else:
+            answered.set_exception(_reoffer_refusal(fact))
 
     def _refuse(self, refusal: ApiError) -> None:
         """Answer the door, and end the media side if it runs."""
@@ -337,7 +344,7 @@ class Conversation:
             raise
         seconds = time.monotonic() - began
         self._telemetry.service_request(operation, "ok", seconds)
-        self._note_stage(LegName.UPSTREAM, stage, seconds)
+        self._diary.stage_done(LegName.UPSTREAM, stage, seconds)
         return answer
 
     async def _hang_up(self, call: ServiceCall) -> None:
@@ -352,36 +359,22 @@ class Conversation:
                 self._telemetry.warn("hang_up_failed", session_id=self.session_id, refusal=outcome, detail=error.detail)
         self._telemetry.service_request("hangup", outcome, time.monotonic() - began)
 
-    def _record(self, ended: Ended | None) -> None:
-        reason = EndReason.SERVICE_REFUSED if ended is None else ended.reason
-        if Stage.POLICY.value not in {name.partition(".")[2] for name in self._stages} and reason in _FAILED_STAGE:
-            self._telemetry.setup_failed(*_FAILED_STAGE[reason], reason.value)
-        self._telemetry.session_ended(
-            SessionRecord(
-                session_id=self.session_id,
-                door=self._request.door,
-                dialect=self._request.dialect,
-                reason=reason,
-                detail="" if ended is None else ended.detail,
-                duration_seconds=time.monotonic() - self._began,
-                policy=self.policy.name,
-                revision=self.policy.revision,
-                stages=self._stages,
-                counters=SessionCounters() if ended is None else ended.counters,
-                request_ids=tuple(self._request_ids),
-            )
-        )
-
-    def _note_stage(self, leg: LegName, stage: Stage, seconds: float) -> None:
-        self._stages[f"{leg.value}.{stage.value}"] = seconds
-        self._telemetry.stage_done(leg, stage, seconds)
-
-    def _note_request(self, request_id: str | None) -> None:
-        if request_id is not None:
-            self._request_ids.append(request_id)
-
     def _command(self, command: Command) -> None:
         if self._session is None:
             self._early.append(command)
         else:
             self._session.command(command)
+
+
+def no_such_call() -> ApiError:
+    """The one answer to whoever asks for a session that is unknown, somebody else's or over."""
+    return ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
+
+
+def _reoffer_refusal(refused: ReofferRefused) -> ApiError:
+    code, seconds = refused.code, refused.retry_seconds
+    if code is ErrorCode.NOT_FOUND:
+        return no_such_call()
+    wait = {} if seconds is None else {"retry-after": str(seconds), "retry-after-ms": str(seconds * 1000)}
+    param = "sdp" if code is ErrorCode.INVALID_OFFER else None
+    return ApiError(_REOFFER_STATUS[code], code, refused.message, param=param, headers=wait)

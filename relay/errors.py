@@ -34,6 +34,8 @@ class ErrorCode(StrEnum):
     ITEM_NOT_FOUND = "item_not_found"
     AT_CAPACITY = "at_capacity"
     DRAINING = "draining"
+    SESSION_NOT_ACTIVE = "session_not_active"
+    PEER_GONE = "peer_gone"
     DECISION_LOG_UNAVAILABLE = "decision_log_unavailable"
     SERVICE_UNAUTHORIZED = "service_unauthorized"
     SERVICE_NO_DEPLOYMENT = "service_no_deployment"

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable
 
-from relay.conversation import Conversation, Host
+from relay.conversation import Conversation, Host, no_such_call
 from relay.core.doors import Opened, OpenRequest
 from relay.core.lifecycle import SessionCounters, SessionLimits
 from relay.core.policy_rules import OnSinkFailure
@@ -69,11 +69,18 @@ class Registry:
 
     def hang_up(self, session_id: str, owner: str) -> bool:
         """End a session on its owner's wish; False if this owner has no such session."""
-        found = self._live.get(session_id)
-        if found is None or not secrets.compare_digest(found[0].owner, owner):
+        found = self._of(session_id, owner)
+        if found is None:
             return False
-        found[0].end(EndReason.CLIENT_HUNG_UP)
+        found.end(EndReason.CLIENT_HUNG_UP)
         return True
+
+    async def reoffer(self, session_id: str, owner: str, offer: str) -> str:
+        """The answer to an offer that the owner makes to a running session. Raises ApiError."""
+        found = self._of(session_id, owner)
+        if found is None:
+            raise no_such_call()
+        return await found.reoffer(offer)
 
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now, as `{check: reason}`; empty when ready."""
@@ -117,6 +124,10 @@ class Registry:
         for _, task in self._live.values():
             task.cancel()
         await self._all_over(None)
+
+    def _of(self, session_id: str, owner: str) -> Conversation | None:
+        found = self._live.get(session_id)
+        return None if found is None or not secrets.compare_digest(found[0].owner, owner) else found[0]
 
     async def _all_over(self, seconds: float | None) -> None:
         if self._live:

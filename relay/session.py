@@ -1,4 +1,4 @@
-"""One session: a browser's leg, the service's leg and the bridge, from the offer to the end.
+"""One session: a client's side, the service's leg and the bridge, from the offer to the end.
 
 A session is started from one serialisable value (`SessionStart`) and afterwards exchanges only serialisable values:
 facts up through `emit`, commands down through `command`. It knows nothing of doors, registry, telemetry or credentials.
@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from relay.core.event_filter import EventFilter
@@ -30,6 +29,7 @@ from relay.core.lifecycle import (
     Phase,
     PhaseChanged,
     PolicyTaken,
+    Reoffered,
     ReplaceLimits,
     ReplacePolicy,
     ServiceAnswered,
@@ -38,36 +38,30 @@ from relay.core.lifecycle import (
     SessionStart,
     Stage,
     StageDone,
+    TransportUsed,
 )
 from relay.core.policy_rules import LimitRules
-from relay.core.sdp import RemoteDescription, SdpError, parse_answer, parse_offer
-from relay.core.sdp_build import LocalTransport, answer_setup, build_answer, build_service_offer
+from relay.core.sdp import RemoteDescription, SdpError, parse_answer
+from relay.core.sdp_build import LocalTransport, answer_setup, build_service_offer
 from relay.core.session_clock import SessionClock, TimeShort, TimeUp
 from relay.errors import EndReason
 from relay.rtc.bridge import Bridge, end_reason
-from relay.rtc.dtls import SharedCertificate, fingerprint_of
-from relay.rtc.endpoint import Endpoint
-from relay.rtc.ice_lite import IceLiteAgent
-from relay.rtc.leg import Leg, LegFault
+from relay.rtc.client_peer import ClientPeer, new_ssrc
+from relay.rtc.client_side import ClientSide
+from relay.rtc.dtls import fingerprint_of
+from relay.rtc.ice_lite import Credentials
+from relay.rtc.leg import Leg
+from relay.rtc.plane import MediaPlane
+from relay.rtc.stages import Reach, StageError, connect, dtls_role
 from relay.rtc.upstream_ice import UpstreamIce
+
+__all__ = ["MediaPlane", "Session", "SessionHost"]
 
 _TICK_SECONDS = 1.0
 # Time for the client to read why its session ends, before its transport is closed.
 _END_NOTICE_SECONDS = 0.1
 _CLOSE_SECONDS = 2.0
 _CHANNEL_LABELS = {Dialect.GA: "oai-events", Dialect.PREVIEW: "realtime-channel"}
-# Ufrags of 16 characters: short ones collide once there are thousands of sessions.
-_UFRAG_BYTES = 8
-_PWD_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class MediaPlane:
-    """What all sessions of one process share: the public port, the addresses it is reached at, the certificate."""
-
-    endpoint: Endpoint
-    addresses: tuple[tuple[str, int], ...]
-    certificate: SharedCertificate
 
 
 class Session:
@@ -83,18 +77,18 @@ class Session:
         self._service_answer: asyncio.Future[str] = loop.create_future()
         self._in_force = asyncio.Event()
         self._heard: set[LegName] = set()
+        self._transports: dict[LegName, str] = {}
         self._tick: asyncio.TimerHandle | None = None
-        self._agent: IceLiteAgent | None = None
+        # An end that was announced from outside, and when it comes in monotonic seconds.
+        self._announced: tuple[EndReason, float] | None = None
         self._upstream_ice: UpstreamIce | None = None
         self._events = EventFilter(start, _next_event_id)
         self._bridge = Bridge(self._events, start.limits, self)
         self._clock = SessionClock(start.policy.limits, time.monotonic())
         self._take_limits(start.policy.limits)
-        certificate = plane.certificate.current()
-        self._fingerprint = fingerprint_of(certificate)
-        self._downstream = Leg(LegName.DOWNSTREAM, _ssrc(), certificate, start.limits, self._bridge)
-        self._upstream = Leg(LegName.UPSTREAM, _ssrc(), certificate, start.limits, self._bridge)
-        self._bridge.join(self._downstream, self._upstream)
+        self._client = ClientSide(plane, start.limits, self._bridge, self)
+        self._certificate = plane.certificate.current()
+        self._upstream = Leg(LegName.UPSTREAM, new_ssrc(), self._certificate, start.limits, self._bridge)
 
     def command(self, command: Command) -> None:
         """Take a command; one that comes too late is of no effect."""
@@ -105,7 +99,11 @@ class Session:
             case EndSession(reason, detail):
                 self.end(reason, detail)
             case NoticeEnding(reason, seconds_left):
+                self._announced = (reason, time.monotonic() + seconds_left)
                 self._bridge.notify_ending(reason, seconds_left)
+            case Reoffered(number, offer):
+                if not self._ended.done():
+                    self._emit(self._client.reoffer(number, offer))
             case ReplacePolicy(policy):
                 self._take_limits(policy.limits)
                 if not self._ended.done():
@@ -142,19 +140,17 @@ class Session:
                 self._emit(Ended(reason, detail, self._bridge.counters()))
 
     async def _live(self) -> None:
-        start, limits = self._start, self._start.limits
         try:
-            offer = parse_offer(start.offer)
+            peer = self._client.open(self._start.offer)
         except SdpError as error:
             self._emit(OfferRefused(str(error)))
             self.end(EndReason.OFFER_REFUSED, str(error))
             return
-        setup = answer_setup(offer.setup)
-        agent = self._agent = self._listen(offer)
+        self._bridge.join(peer.leg, self._upstream)
         ice, service_offer = self._offer_service()
         self._upstream_ice = ice
         self._emit(PhaseChanged(Phase.NEGOTIATING))
-        self._emit(Negotiated(self._answer(offer, agent, setup), service_offer))
+        self._emit(Negotiated(peer.answer, service_offer))
         try:
             service = parse_answer(await self._service_answer)
         except SdpError as error:
@@ -163,97 +159,73 @@ class Session:
             return
         self._emit(PhaseChanged(Phase.CONNECTING))
         self._schedule_tick()
-        connected = [
-            asyncio.create_task(self._connect_downstream(agent, setup)),
-            asyncio.create_task(self._connect_upstream(ice, service)),
-        ]
+        if not await self._both_connected(peer, ice, service):
+            return
         try:
-            if not all(await asyncio.gather(*connected)):
-                return
-        finally:
-            for task in connected:
-                task.cancel()
-            await asyncio.gather(*connected, return_exceptions=True)
-        try:
-            async with asyncio.timeout(limits.policy_seconds):
+            async with asyncio.timeout(self._start.limits.policy_seconds):
                 await self._in_force.wait()
         except TimeoutError:
             self.end(EndReason.POLICY_UNCONFIRMED, "no session.created from the service")
             return
+        self._client.may_return = True
         self._emit(PhaseChanged(Phase.ACTIVE))
+        # From here on the client may go and come back (ClientSide), until something ends the session.
         await self._ended
-
-    # --- descriptions ------------------------------------------------------------------------------------------------
-
-    def _listen(self, offer: RemoteDescription) -> IceLiteAgent:
-        ufrag, pwd = _credentials()
-        agent = self._plane.endpoint.add_agent(ufrag, pwd, offer.ufrag, self._downstream.inlets)
-        self._downstream.attach(agent.send, offer)
-        self._events.fit_messages(client=self._downstream.largest_message)
-        return agent
-
-    def _answer(self, offer: RemoteDescription, agent: IceLiteAgent, setup: str) -> str:
-        local = LocalTransport(
-            agent.ufrag, agent.pwd, self._fingerprint, setup, self._downstream.stream.ssrc, secrets.randbits(62),
-            addresses=self._plane.addresses, ice_lite=True,
-        )  # fmt: skip
-        return build_answer(offer, local)
-
-    def _offer_service(self) -> tuple[UpstreamIce, str]:
-        ufrag, pwd = _credentials()
-        leg = self._upstream
-        ice = UpstreamIce(
-            ufrag, pwd, leg.inlets, leg.dropped, lambda: self.end(EndReason.SERVICE_LOST, "no consent from the service")
-        )
-        ssrc = self._upstream.stream.ssrc
-        local = LocalTransport(ufrag, pwd, self._fingerprint, "actpass", ssrc, secrets.randbits(62))
-        return ice, build_service_offer(local)
 
     # --- connecting --------------------------------------------------------------------------------------------------
 
-    async def _connect_downstream(self, agent: IceLiteAgent, setup: str) -> bool:
-        return await self._connect(self._downstream, agent.connected, _dtls_role(setup), None)
+    def _offer_service(self) -> tuple[UpstreamIce, str]:
+        own = Credentials(remote_ufrag="")
+        leg = self._upstream
+        ice = UpstreamIce(
+            own.ufrag,
+            own.pwd,
+            leg.inlets,
+            leg.dropped,
+            lambda: self.end(EndReason.SERVICE_LOST, "no consent from the service"),
+            egress=self._plane.egress,
+        )
+        fingerprint = fingerprint_of(self._certificate)
+        local = LocalTransport(own.ufrag, own.pwd, fingerprint, "actpass", leg.stream.ssrc, secrets.randbits(62))
+        return ice, build_service_offer(local)
 
-    async def _connect_upstream(self, ice: UpstreamIce, service: RemoteDescription) -> bool:
+    async def _both_connected(self, peer: ClientPeer, ice: UpstreamIce, service: RemoteDescription) -> bool:
+        """Take both legs through their stages at the same time; False once the session is to end."""
         if service.data is None:
             self.end(EndReason.SERVICE_REFUSED, "the service's answer has no data section")
             return False
         self._upstream.attach(ice.send, service)
         self._events.fit_messages(service=self._upstream.largest_message)
         label = _CHANNEL_LABELS[self._start.service_dialect]
-        return await self._connect(
-            self._upstream, lambda: ice.connect(service), _dtls_role(answer_setup(service.setup)), label
-        )
-
-    async def _connect(self, leg: Leg, ice: Callable[[], Awaitable[None]], role: str, label: str | None) -> bool:
-        """Take a leg through its stages, each with a deadline of its own; False once the session is to end."""
-        limits = self._start.limits
-        if not await self._stage(leg, Stage.ICE, limits.ice_seconds, ice(), LegFault.UNREACHABLE):
-            return False
-        if not await self._stage(leg, Stage.DTLS, limits.dtls_seconds, leg.secure(role, label), LegFault.DTLS_FAILED):
-            return False
-        # Without a data section there is no channel to wait for: audio alone is a session too.
-        return not leg.largest_message or await self._stage(
-            leg, Stage.CHANNEL, limits.channel_seconds, leg.channel_opened(), LegFault.CHANNEL_TIMEOUT
-        )
-
-    async def _stage(self, leg: Leg, stage: Stage, seconds: float, step: Awaitable[object], fault: LegFault) -> bool:
-        began = time.monotonic()
+        reach = Reach(lambda: ice.connect(service), dtls_role(answer_setup(service.setup)), label)
+        connecting = [
+            asyncio.create_task(peer.connect(self._stage_done)),
+            asyncio.create_task(connect(self._upstream, reach, self._start.limits, self._stage_done)),
+        ]
         try:
-            async with asyncio.timeout(seconds):
-                succeeded = await step is not False
-            detail = f"{stage.value} failed"
-        except TimeoutError:
-            succeeded, detail = False, f"{stage.value} not done after {seconds:g} s"
-        except OSError as error:
-            succeeded, detail = False, f"{stage.value}: {error}"
-        if succeeded:
-            self._emit(StageDone(leg.name, stage, time.monotonic() - began))
-        else:
-            self.end(end_reason(leg.name, fault), detail)
-        return succeeded
+            await asyncio.gather(*connecting)
+        except StageError as error:
+            self.end(end_reason(error.leg, error.fault), str(error))
+            return False
+        finally:
+            for task in connecting:
+                task.cancel()
+            await asyncio.gather(*connecting, return_exceptions=True)
+        return True
 
-    # --- BridgeListener ----------------------------------------------------------------------------------------------
+    def _stage_done(self, done: StageDone) -> None:
+        self._emit(done)
+        self._note_transports()
+
+    def _note_transports(self) -> None:
+        """Tell what carries each leg, when that is another than before."""
+        upstream = None if self._upstream_ice is None else self._upstream_ice.transport
+        for leg, transport in ((LegName.DOWNSTREAM, self._client.transport), (LegName.UPSTREAM, upstream)):
+            if transport is not None and self._transports.get(leg) != transport:
+                self._transports[leg] = transport
+                self._emit(TransportUsed(leg, str(transport)))
+
+    # --- BridgeListener and ClientListener ---------------------------------------------------------------------------
 
     def on_policy_in_force(self) -> None:
         """The gate is open: from here on media flows."""
@@ -275,22 +247,33 @@ class Session:
         """Pass a decision on."""
         self._emit(decided)
 
+    def tell(self, fact: Fact) -> None:
+        """Pass a fact of the client's side on."""
+        self._emit(fact)
+
+    def on_client_back(self) -> None:
+        """Another peer took over: what was announced to the one before, it was not told."""
+        self._note_transports()
+        self._clock.warn_again()
+        if self._announced is not None:
+            reason, at = self._announced
+            self._bridge.notify_ending(reason, max(0, round(at - time.monotonic())))
+
     # --- keeping and ending ------------------------------------------------------------------------------------------
 
     def _schedule_tick(self) -> None:
         self._tick = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._on_tick)
 
     def _on_tick(self) -> None:
-        now = time.monotonic()
-        self._bridge.tick(now, time.time())
+        now, unix = time.monotonic(), time.time()
+        self._bridge.tick(now, unix)
         match self._clock.tick(now, self._bridge.last_event):
             case TimeShort(reason, seconds_left):
                 self._bridge.notify_ending(reason, seconds_left)
             case TimeUp(reason):
                 self.end(reason)
-        agent = self._agent
-        if agent is not None and agent.last_check and now - agent.last_check > self._start.limits.consent_seconds:
-            self.end(EndReason.CLIENT_LOST, "no checks from the client")
+        self._client.tick(now, unix)
+        self._note_transports()
         self._schedule_tick()
 
     def _take_limits(self, limits: LimitRules) -> None:
@@ -302,21 +285,19 @@ class Session:
         return asyncio.get_running_loop().time() - self._began
 
     async def _close(self, reason: EndReason) -> None:
-        """Tell the client why, then close both legs."""
+        """Tell the client why, then close both sides."""
+        self._client.may_return = False
         self._bridge.shut_gate()
         if self._bridge.notify_end(reason):
             await asyncio.sleep(_END_NOTICE_SECONDS)
         if self._tick is not None:
             self._tick.cancel()
-        closing = [self._downstream.close(), self._upstream.close()]
         try:
             # A peer that does not take our goodbye is left without it.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
-                    await asyncio.gather(*closing)
+                    await asyncio.gather(self._client.close(), self._upstream.close())
         finally:
-            if self._agent is not None:
-                self._plane.endpoint.remove_agent(self._agent)
             if self._upstream_ice is not None:
                 await self._upstream_ice.close()
         self._emit(PhaseChanged(Phase.CLOSED))
@@ -340,15 +321,3 @@ class SessionHost:
 
 def _next_event_id() -> str:
     return f"event_{secrets.token_hex(10)}"
-
-
-def _ssrc() -> int:
-    return secrets.randbits(32) or 1
-
-
-def _dtls_role(setup: str) -> str:
-    return "server" if setup == "passive" else "client"
-
-
-def _credentials() -> tuple[str, str]:
-    return secrets.token_hex(_UFRAG_BYTES), secrets.token_hex(_PWD_BYTES)

@@ -12,7 +12,7 @@ from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from relay.core.decision_chain import DecisionRecord
-from relay.core.lifecycle import Phase
+from relay.core.lifecycle import LegName, Phase
 from relay.core.verdicts import Rule
 from relay.telemetry_log import configure_logging
 from relay.telemetry_metrics import (
@@ -28,6 +28,7 @@ from relay.telemetry_metrics import (
     REFUSALS,
     RULES,
     STAGES,
+    TRANSPORTS,
     UNRESOLVED,
     VERDICTS,
     Metrics,
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from relay.core.kill_switch import KillSwitch
-    from relay.core.lifecycle import Decided, Dialect, LegCounters, LegName, SessionCounters, Stage
+    from relay.core.lifecycle import Decided, Dialect, LegCounters, SessionCounters, Stage
     from relay.core.record import Governed, SessionRecord
+    from relay.errors import EndReason
 
 __all__ = ["Telemetry", "configure_logging", "render_metrics"]
 
@@ -69,6 +71,7 @@ class Telemetry:
         self._refusal_lines = _LineBudget(clock)
         self._decision_lines = _LineBudget(clock)
         self._audit_lines = _LineBudget(clock)
+        self._client_lines = _LineBudget(clock)
         registry.register(self._totals)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -93,10 +96,11 @@ class Telemetry:
         self._record = record
         self._metrics.audit_depth.set_function(queue_depth)
 
-    def started(self, public_url: str, operations_url: str, media_addresses: Sequence[tuple[str, int]]) -> None:
+    def started(self, public_url: str, operations_url: str, media_addresses: Sequence[str]) -> None:
         """Record that the relay serves, and where."""
-        media = [f"{host}:{port}" for host, port in media_addresses]
-        self._log.info("started", public_url=public_url, operations_url=operations_url, media_addresses=media)
+        self._log.info(
+            "started", public_url=public_url, operations_url=operations_url, media_addresses=list(media_addresses)
+        )
 
     def session_opened(self, session_id: str, door: str, dialect: Dialect) -> None:
         """Record that a session was admitted; `session_ended` must follow once."""
@@ -131,6 +135,48 @@ class Telemetry:
     def setup_failed(self, leg: LegName, stage: Stage, reason: str) -> None:
         """Record that set-up failed in a stage, for an end reason or an error code."""
         self._metrics.setup_failures.labels(fold(leg, LEGS), fold(stage, STAGES), fold(reason, REASONS)).inc()
+
+    # --- the client's way --------------------------------------------------------------------------------------------
+
+    def transport_used(self, leg: LegName, transport: str) -> None:
+        """Record what a leg runs over from now on."""
+        self._metrics.pairs.labels(fold(leg, LEGS), fold(transport, TRANSPORTS)).inc()
+
+    def client_disconnected(self, session_id: str, seconds: float) -> None:
+        """Record that the client's checks have stopped for a while."""
+        self._metrics.gaps.labels(LegName.DOWNSTREAM).inc()
+        self._client_line("client_disconnected", session_id, seconds=round(seconds, 1))
+
+    def client_reconnected(self, session_id: str, seconds: float) -> None:
+        """Record that they are back after so long."""
+        self._client_line("client_reconnected", session_id, seconds=round(seconds, 1))
+
+    def client_gone(self, session_id: str, reason: EndReason, detail: str, seconds: float) -> None:
+        """Record that the client is gone, and how long its session waits for it."""
+        self._metrics.clients_gone.labels(fold(reason, REASONS)).inc()
+        self._client_line("client_gone", session_id, reason=reason, detail=detail, waits_seconds=seconds)
+
+    def ice_restarted(self, session_id: str) -> None:
+        """Record that an ICE restart of the client was answered."""
+        self._metrics.restarts.labels(LegName.DOWNSTREAM).inc()
+        self._client_line("ice_restarted", session_id)
+
+    def client_reattached(self, session_id: str, seconds: float) -> None:
+        """Record that a new peer connection of the client took over, so long after its offer."""
+        self._metrics.reattached.labels("done").inc()
+        self._metrics.reattach_seconds.observe(seconds)
+        self._client_line("client_reattached", session_id, seconds=round(seconds, 3))
+
+    def reattach_failed(self, session_id: str, reason: EndReason, detail: str) -> None:
+        """Record that one did not come up."""
+        self._metrics.reattached.labels("failed").inc()
+        self._client_line("reattach_failed", session_id, reason=reason, detail=detail)
+
+    def _client_line(self, event: str, session_id: str, **fields: Any) -> None:
+        if (suppressed := self._client_lines.spend()) is not None:
+            self._log.info(event, session_id=session_id, **fields, **suppressed)
+
+    # --- what a policy decides ---------------------------------------------------------------------------------------
 
     def decided(self, session_id: str, decision: Decided, governed: Governed) -> None:
         """Record what the policy made of an event, when that was not a plain forward."""
@@ -301,6 +347,8 @@ def _line(record: SessionRecord) -> dict[str, Any]:
         "stages": {stage: round(seconds, 4) for stage, seconds in record.stages.items()},
         "downstream": _leg_line(record.counters.downstream),
         "upstream": _leg_line(record.counters.upstream),
+        "transports": record.transports,
+        "reattached": record.reattached,
         "events": verdicts,
         "service_request_ids": record.request_ids,
     }

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 OTHER = "other"
 # The words of layers above, repeated because imports point down; a test holds them equal.
 DOORS = frozenset({
-    "ga", "preview", "ga_client_secrets", "ga_calls", "ga_hangup", "preview_sessions", "preview_call", "beta_sessions",
-    "beta_call",
+    "ga", "preview", "ga_client_secrets", "ga_calls", "ga_hangup", "ga_reoffer", "preview_sessions", "preview_call",
+    "beta_sessions", "beta_call", "ice_servers", "connection_check",
 })  # fmt: skip
 OPERATIONS = frozenset({"mint", "call", "hangup"})
 AUTH_METHODS = frozenset({"missing", "query", "client_key", "ephemeral_key"})
@@ -46,6 +46,7 @@ OUTCOMES = frozenset({
 })  # fmt: skip
 EVENT_TYPES = CLIENT_EVENT_TYPES | SERVER_EVENT_TYPES
 LEGS = frozenset(LegName)
+TRANSPORTS = frozenset({"udp", "tcp", "relay"})
 STAGES = frozenset(Stage)
 SIDES = frozenset(reason.side for reason in EndReason)
 VERDICTS = frozenset(Verdict)
@@ -88,6 +89,14 @@ class Metrics:
             "relay_setup_stage_seconds", "Time to reach a stage of set-up", _STAGE_BUCKETS, "leg", "stage"
         )
         self.setup_failures = counter("relay_setup_failures_total", "Set-ups that failed", "leg", "stage", "reason")
+        self.pairs = counter("relay_ice_pairs_total", "Times a leg began to run over a transport", "leg", "transport")
+        self.gaps = counter("relay_ice_gaps_total", "Times a peer's checks stopped for a while", "leg")
+        self.restarts = counter("relay_ice_restarts_total", "ICE restarts answered", "leg")
+        self.clients_gone = counter("relay_session_waits_total", "Times a session waited for its client", "reason")
+        self.reattached = counter("relay_session_reattached_total", "New peer connections offered", "result")
+        self.reattach_seconds = histogram(
+            "relay_session_reattach_seconds", "From the new offer to the open channel", _STAGE_BUCKETS
+        )
         self.jitter = histogram("relay_media_jitter_seconds", "Jitter when a session ended", _JITTER_BUCKETS, "leg")
         self.rtt = histogram("relay_media_rtt_seconds", "Round trip when a session ended", _RTT_BUCKETS, "leg")
         self.decisions = counter(

@@ -1,16 +1,20 @@
 // The talk page: what a click does, and what the page shows in each state.
 
+import { CheckPanel } from "./checkpanel.js";
 import { EventLog } from "./eventlog.js";
-import { Failure, asFailure } from "./failures.js";
+import { Failure, asFailure, suspectOf } from "./failures.js";
+import { forget, keep, kept, own } from "./kept.js";
 import { Meters } from "./meters.js";
-import { microphones, obstacle, openMicrophone } from "./microphone.js";
-import { announce, element, fillTexts, hideNotice, showNotice, showStatus, wireTabs } from "./page.js";
+import { microphoneGranted, microphones, obstacle, openMicrophone } from "./microphone.js";
+import { announce, element, fillTexts, hideNotice, showFinding, showNotice, showStatus, wireTabs } from "./page.js";
 import { Session } from "./session.js";
+import { hangUp, mint } from "./signalling.js";
 import { StatsPanel, describe, reading } from "./stats.js";
 import { texts } from "./texts.js";
 import { Transcript } from "./transcript.js";
 
 const STATS_EVERY_MS = 1_000;
+const CALM_MS = 400; // coming back within this is not worth a word
 
 fillTexts();
 const keyField = element("key");
@@ -35,6 +39,10 @@ let track = null; // the open microphone
 let muted = false;
 let statsTimer = null;
 let countdownTimer = null;
+let reconnectingTimer = null;
+let waiting = null; // a session that a page before this one had, until the person continues it
+let disown = () => undefined; // lets another page of this tab have the session
+let last = { session: "", failure: "", reason: "" }; // for the report of a check
 
 // --- states -------------------------------------------------------------------------------------------------------
 
@@ -60,11 +68,17 @@ async function start() {
   const key = keyField.value.trim();
   const early = obstacle() ?? keyTrouble(key);
   if (early) return fail(early);
+  leaveWaiting();
   reset();
-  const mine = new Session(listenerOf(() => session === mine));
+  return withMicrophone("microphone", (mine) => mine.start(key, track));
+}
+
+/** Make a session once the microphone is open. */
+async function withMicrophone(status, begin, ticket = null) {
+  const mine = new Session(listenerOf(() => session === mine), ticket);
   session = mine;
-  enter("starting", "microphone");
-  announce(texts.status.microphone);
+  enter("starting", status);
+  announce(texts.status[status]);
   try {
     const opened = await openMicrophone(microphoneList.value);
     if (session !== mine) return opened.stop(); // cancelled while the browser asked
@@ -74,7 +88,7 @@ async function start() {
     return undefined;
   }
   await listMicrophones();
-  return session === mine ? mine.start(key, track) : undefined;
+  return session === mine ? begin(mine) : undefined;
 }
 
 function stop() {
@@ -85,24 +99,32 @@ function stop() {
 }
 
 function fail(failure, { wasLive = false } = {}) {
-  const ended = wasLive && failure.code === "session_ended";
+  const ended = failure.code === "session_over" || (wasLive && failure.code === "session_ended");
   const outcome = ended ? "ended" : "failed";
+  const reason = failure.detail.reason ?? "";
+  last = { session: session?.id ?? "", failure: failure.code, reason: reason || (failure.refusal ?? "") };
   finish(outcome, outcome);
   document.body.dataset.failure = failure.code;
-  document.body.dataset.reason = failure.detail.reason ?? "";
+  document.body.dataset.reason = reason;
   const words = failure.words;
-  showNotice(words, ended ? "warn" : "bad");
+  const suspect = suspectOf(last.failure, last.reason);
+  const check = { label: texts.check.run, run: () => void checkNow() };
+  showNotice(words, ended ? "warn" : "bad", suspect === "" ? null : check);
   announce(`${words.title}. ${words.advice}`, { urgent: true });
   log.add("page", { type: `page.${failure.code}`, ...failure.detail });
   const keyAtFault = failure.code === "key_refused" || failure.code === "key_missing";
   keyField.setAttribute("aria-invalid", String(keyAtFault));
   if (keyAtFault) keyField.focus();
+  if (suspect === "network") void checkNow();
 }
 
 function finish(next, status) {
   session = null;
+  forget();
+  disown();
   clearInterval(statsTimer);
   clearInterval(countdownTimer);
+  clearTimeout(reconnectingTimer);
   track?.stop();
   track = null;
   sound.srcObject = null;
@@ -139,12 +161,15 @@ function listenerOf(isCurrent) {
       announce(texts.status[stage]);
     },
     live: () => {
-      enter("live", "live");
+      enter("live", muted ? "muted" : "live");
       announce(texts.announce.live);
       stats.show({ session: session.id ?? texts.stats.none });
       statsTimer = watchStats(session);
+      void remember(session);
     },
-    path: showPath,
+    path: (path) => stats.show({ state: texts.stats.states[path] }),
+    reconnecting: showReconnecting,
+    reconnected: showReconnected,
     sound: play,
     event: (direction, event) => {
       log.add(direction, event);
@@ -158,35 +183,47 @@ function listenerOf(isCurrent) {
   );
 }
 
-function showPath(path) {
-  stats.show({ state: texts.stats.states[path] });
-  if (state !== "live") return;
-  if (path === "disconnected") {
-    showStatus("interrupted");
-    announce(texts.announce.interrupted);
-  } else if (path === "connected" && element("status").dataset.status === "interrupted") {
-    showStatus(muted ? "muted" : "live");
-    announce(texts.announce.recovered);
-  }
+function showReconnecting(cause) {
+  log.add("page", { type: "page.reconnecting", cause });
+  clearTimeout(reconnectingTimer);
+  reconnectingTimer = setTimeout(() => {
+    showStatus("reconnecting");
+    announce(texts.announce.reconnecting);
+  }, state === "live" ? CALM_MS : 0);
+}
+
+function showReconnected(way) {
+  clearTimeout(reconnectingTimer);
+  log.add("page", { type: "page.reconnected", way });
+  if (element("status").dataset.status === "reconnecting") announce(texts.announce.recovered);
+  showStatus(muted ? "muted" : "live");
 }
 
 function play(stream) {
   sound.srcObject = stream;
   meters.attach(element("meter-model"), stream.getAudioTracks()[0]);
   sound.play().catch((error) => {
-    if (error.name === "NotAllowedError") showNotice(texts.playbackBlocked, "warn");
+    const { playbackBlocked: words } = texts;
+    if (error.name === "NotAllowedError") showNotice(words, "warn", { label: words.action, run: playNow });
     else log.add("page", { type: "page.playback", message: error.message }); // replaced or closed before it began
   });
 }
 
+function playNow() {
+  hideNotice();
+  void sound.play();
+  meters.resume();
+}
+
 function watchStats(watched) {
-  let before = null;
+  let [before, of] = [null, null];
   return setInterval(async () => {
-    if (!watched.peer) return;
-    const now = await reading(watched.peer);
+    const { peer } = watched;
+    if (!peer) return;
+    const now = await reading(peer);
     if (session !== watched) return;
-    stats.show(describe(now, before));
-    before = now;
+    stats.show(describe(now, peer === of ? before : null)); // another peer connection counts from zero
+    [before, of] = [now, peer];
   }, STATS_EVERY_MS);
 }
 
@@ -253,6 +290,81 @@ function toggleMute() {
   announce(muted ? texts.announce.muted : texts.announce.unmuted);
 }
 
+// --- across a reload ------------------------------------------------------------------------------------------------
+
+// What a reload of this page needs; from here on a duplicate of this tab has it too, and must not use it.
+async function remember(mine) {
+  const { ticket } = mine;
+  if (ticket === null) return;
+  keepSession(ticket);
+  const owned = await own(ticket.url);
+  if (session === mine) disown = owned ?? disown;
+  else owned?.();
+}
+
+function keepSession(ticket) {
+  keep({ ...ticket, muted, microphone: microphoneList.value, lines: transcript.lines });
+}
+
+async function takeUp() {
+  const found = kept();
+  if (found === null) return;
+  const owned = await own(found.url);
+  if (owned === null) return forget(); // another tab, of which this one is a copy, has the conversation
+  [disown, waiting] = [owned, found];
+  transcript.restore(found.lines ?? []);
+  if (await microphoneGranted()) return void resume();
+  showNotice(texts.resume, "info", { label: texts.resume.action, run: () => void resume() });
+  announce(`${texts.resume.title}. ${texts.resume.advice}`);
+}
+
+async function resume() {
+  const { url, key, muted: wasMuted, microphone, lines } = waiting;
+  waiting = null;
+  reset();
+  transcript.restore(lines ?? []);
+  setMuted(wasMuted === true);
+  if ([...microphoneList.options].some(({ value }) => value === microphone)) microphoneList.value = microphone;
+  await withMicrophone("reconnecting", (mine) => mine.resume(track), { url, key });
+}
+
+// The person starts anew instead.
+function leaveWaiting() {
+  if (waiting === null) return;
+  void hangUp(waiting.url, waiting.key);
+  waiting = null;
+  forget();
+  disown();
+}
+
+function leavePage() {
+  const ticket = session?.ticket ?? null;
+  if (ticket !== null) keepSession(ticket); // a reload comes back to it; otherwise the relay ends it after a while
+  else if (session !== null) stop();
+}
+
+// --- the check ------------------------------------------------------------------------------------------------------
+
+const selectTab = wireTabs(document.querySelector("[role=tablist]"));
+const checkPanel = new CheckPanel(keyForCheck, () => ({ ...last, session: session?.id ?? last.session }));
+
+// A running conversation's key will do; otherwise one is minted, which costs nothing and is not used up.
+async function keyForCheck(signal) {
+  if (session?.ticket) return session.ticket.key;
+  const key = keyField.value.trim();
+  const trouble = keyTrouble(key);
+  if (trouble) throw trouble;
+  return mint(key, signal);
+}
+
+async function checkNow() {
+  const failure = document.body.dataset.failure;
+  selectTab("tab-check");
+  const conclusion = await checkPanel.run();
+  const stillShown = failure !== undefined && document.body.dataset.failure === failure;
+  if (conclusion !== null && stillShown) showFinding(conclusion);
+}
+
 // --- the page -----------------------------------------------------------------------------------------------------
 
 // A key may come in the link's fragment, which no server ever sees; it leaves the address bar at once.
@@ -271,9 +383,8 @@ element("controls").addEventListener("submit", (event) => {
 muteButton.addEventListener("click", toggleMute);
 microphoneList.addEventListener("change", () => void changeMicrophone());
 window.addEventListener("hashchange", takeKeyFromLink);
-window.addEventListener("pagehide", () => session && stop());
+window.addEventListener("pagehide", leavePage);
 
-wireTabs(document.querySelector("[role=tablist]"));
 takeKeyFromLink();
 setMuted(false);
 enter("idle", "idle");
@@ -285,4 +396,5 @@ if (hindrance) {
 } else {
   navigator.mediaDevices.addEventListener("devicechange", () => void listMicrophones());
   await listMicrophones();
+  await takeUp();
 }

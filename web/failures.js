@@ -16,15 +16,34 @@ export class Failure extends Error {
   }
 }
 
+// Failures, end reasons and error codes after which a check of the connection can tell more.
+const SUSPECTS = {
+  network: /^(network_blocked|connection_failed|client_unreachable|client_dtls_failed)$/,
+  service: /^service_(unreachable|timeout|lost|dtls_failed|channel_timeout)$/,
+  either: /^(session_dropped|session_over|relay_timeout|client_lost)$/,
+};
+
+/** Whose connection is at fault by these words: "network" (from here to the relay), "service", "either" or "". */
+export const suspectOf = (...words) =>
+  Object.keys(SUSPECTS).find((suspect) => words.some((word) => SUSPECTS[suspect].test(word))) ?? "";
+
 export const asFailure = (error) =>
   error instanceof Failure ? error : new Failure("unexpected", { message: String(error?.message ?? error) });
 
-/** A refused request: status and code of the error body decide (`{error: {message, type, param, code}}`). */
+/**
+ * A refused request: status and code of the error body decide (`{error: {message, type, param, code}}`).
+ * Beside its words the failure carries the `status`, the relay's own `refusal` (its error code, or "") and the seconds
+ * to wait (`retryAfter`, 0 when unknown).
+ */
 export function refusalOf({ status, headers, text }) {
+  const retryAfter = secondsToWait(headers);
   const error = parsed(text)?.error;
+  return Object.assign(wordsFor(status, error, retryAfter), { status, refusal: String(error?.code ?? ""), retryAfter });
+}
+
+function wordsFor(status, error, retryAfter) {
   if (typeof error !== "object" || error === null) return new Failure("answer_unexpected", { status });
   const message = typeof error.message === "string" ? error.message.slice(0, 500) : "";
-  const retryAfter = secondsToWait(headers);
   if (status === 401) return new Failure("key_refused", { message });
   if (status === 403 && error.code === "origin_not_allowed") {
     return new Failure("origin_refused", { origin: location.origin });

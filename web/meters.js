@@ -28,6 +28,11 @@ export class Meters {
     show(element, 0);
   }
 
+  /** Measure again, on a person's click, where the browser did not let it begin by itself. */
+  resume() {
+    void this.#context?.resume();
+  }
+
   /** Detach all and let go of the sound hardware. */
   async close() {
     for (const element of [...this.#meters.keys()]) this.detach(element);

@@ -49,6 +49,15 @@ async function failureOf(error) {
   }
 }
 
+/** Whether the microphone opens without a question. */
+export async function microphoneGranted() {
+  try {
+    return (await navigator.permissions.query({ name: "microphone" })).state === "granted";
+  } catch {
+    return false; // a browser that does not tell: the person decides
+  }
+}
+
 // A dismissed question can be asked again; a stored "no" cannot.
 async function isBlocked() {
   try {

@@ -24,7 +24,7 @@ const TONES = {
   connect: "busy",
   live: "good",
   muted: "warn",
-  interrupted: "warn",
+  reconnecting: "busy",
   ended: "neutral",
   failed: "bad",
 };
@@ -42,12 +42,23 @@ export function announce(text, { urgent = false } = {}) {
   element(urgent ? "alarm" : "announcer").textContent = text;
 }
 
-/** Show a notice `{title, advice}`; `tone` is "bad", "warn" or "info". */
-export function showNotice({ title, advice }, tone) {
+/** Show a notice `{title, advice}`; `tone` is "bad", "warn" or "info". `action` is a button, `{label, run}`. */
+export function showNotice({ title, advice }, tone, action = null) {
   element("notice").hidden = false;
   element("notice").dataset.tone = tone;
   element("notice-title").textContent = title;
   element("notice-advice").textContent = advice;
+  element("notice-finding").hidden = true;
+  const button = element("notice-action");
+  button.hidden = action === null;
+  if (action !== null) button.textContent = action.label;
+  button.onclick = action?.run ?? null;
+}
+
+/** Add to the notice what was found out since. */
+export function showFinding(text) {
+  element("notice-finding").hidden = false;
+  element("notice-finding").textContent = text;
 }
 
 export function hideNotice() {
@@ -55,7 +66,7 @@ export function hideNotice() {
   element("alarm").textContent = "";
 }
 
-/** Tabs by the ARIA pattern: one is in the tab order, arrow keys, Home and End move. */
+/** Tabs by the ARIA pattern: one is in the tab order; arrow keys, Home and End move. Returns what selects one by id. */
 export function wireTabs(list) {
   const tabs = [...list.querySelectorAll("[role=tab]")];
   const select = (chosen) => {
@@ -75,4 +86,5 @@ export function wireTabs(list) {
     select(tab);
     tab.focus();
   });
+  return (id) => select(element(id));
 }

@@ -1,10 +1,19 @@
-// One conversation with the relay: signalling, the peer connection, the event channel, and the first reason to end.
+// One conversation with the relay: signalling, the peer connection, coming back to it, and the first reason to end.
 
+import { targetsOf } from "./candidates.js";
 import { Failure, asFailure, parsed } from "./failures.js";
-import { call, hangUp, mint } from "./signalling.js";
+import { watchNetwork } from "./network.js";
+import { Peer } from "./peer.js";
+import { Recovery } from "./recovery.js";
+import { call, comeBack, hangUp, iceServers, mint } from "./signalling.js";
+import { reading } from "./stats.js";
 import { texts } from "./texts.js";
 
 const CONNECT_WITHIN_MS = 20_000;
+const RESTART_WITHIN_MS = 5_000;
+const REATTACH_WITHIN_MS = 12_000;
+const LOOK_EVERY_MS = 50;
+const NETWORK_CHANGES = ["online", "network", "woke"]; // of network.js; the others are of the peer connection
 const CLOSE_AFTER_REASON_MS = 1_000; // the relay closes 100 ms after it gave a reason; never wait for ever
 
 // The relay maps the name to the transcription model it has, or leaves transcription out.
@@ -16,27 +25,37 @@ const ASK_FOR_TRANSCRIPTION = {
 
 /**
  * The listener hears: `stage("mint" | "call" | "connect")`, `live()`, `path(connectionState)`, `sound(stream)`,
- * `event("received" | "sent", event)` and, exactly once, `ended(failure | null, wasLive)` (null: the person stopped).
+ * `reconnecting(cause)`, `reconnected("restart" | "reattach")`, `event("received" | "sent", event)` and, exactly once,
+ * `ended(failure | null, wasLive)` (null: the person stopped).
  */
 export class Session {
   #listener;
-  #peer = null;
-  #channel = null;
-  #sender = null;
-  #ephemeralKey = "";
+  #track = null;
+  #peer = null; // the one in service
+  #newcomer = null; // the one that is to take its place
+  #configuration = { iceServers: [] };
+  #serversUntil = Number.POSITIVE_INFINITY;
+  #key = "";
   #url = null;
   #abort = new AbortController();
+  #recovery = null;
+  #unwatch = () => undefined;
   #reason = null;
   #live = false;
+  #resumed = false;
   #over = false;
 
-  constructor(listener) {
+  /** With the `ticket` of a session that a page before this one had, `resume` comes back to it. */
+  constructor(listener, ticket = null) {
     this.#listener = listener;
+    if (ticket === null) return;
+    [this.#url, this.#key, this.#resumed] = [ticket.url, ticket.key, true];
+    this.#serversUntil = 0; // nothing is known of them yet
   }
 
   /** The peer connection, for its statistics; null before the call and after the end. */
   get peer() {
-    return this.#peer;
+    return this.#peer?.connection ?? null;
   }
 
   /** The relay's id of this session (`rs_…`), or null. */
@@ -44,18 +63,32 @@ export class Session {
     return this.#url?.split("/").pop() ?? null;
   }
 
+  /** What it takes to come back to this session, `{url, key}`; null while there is nothing to come back to. */
+  get ticket() {
+    const running = (this.#live || this.#resumed) && !this.#over && this.#url !== null;
+    return running ? { url: this.#url, key: this.#key } : null;
+  }
+
   /** Set everything up; the listener hears how it goes. Never throws. */
   async start(clientKey, track) {
+    this.#track = track;
     try {
-      await this.#setUp(clientKey, track);
+      await this.#setUp(clientKey);
     } catch (error) {
       this.#end(asFailure(error));
     }
   }
 
+  /** Come back to the ticket's session; the listener hears how it goes. Never throws. */
+  async resume(track) {
+    this.#track = track;
+    await this.#comeBack("reload");
+  }
+
   /** Speak through another microphone from now on. */
   async useMicrophone(track) {
-    await this.#sender?.replaceTrack(track);
+    this.#track = track;
+    await this.#peer?.useMicrophone(track);
   }
 
   /** End the conversation on the person's wish: told to the relay first, so that it is recorded as a hang-up. */
@@ -63,70 +96,86 @@ export class Session {
     const [peer, url] = [this.#peer, this.#url];
     this.#peer = null;
     this.#end(null);
-    if (url !== null) await hangUp(url, this.#ephemeralKey);
+    if (url !== null) await hangUp(url, this.#key);
     peer?.close();
   }
 
-  async #setUp(clientKey, track) {
-    const signal = this.#abort.signal;
+  async #setUp(clientKey) {
+    const { signal } = this.#abort;
     this.#listener.stage("mint");
-    this.#ephemeralKey = await mint(clientKey, signal);
+    this.#key = await mint(clientKey, signal);
+    await this.#askForServers(signal);
 
-    const peer = this.#open(track);
-    await peer.setLocalDescription();
+    this.#peer = this.#newPeer();
+    const offer = await this.#peer.offer();
     signal.throwIfAborted();
     this.#listener.stage("call");
-    const { answer, session } = await call(this.#ephemeralKey, peer.localDescription.sdp, signal);
+    const { answer, session } = await call(this.#key, offer, signal);
     this.#url = session;
 
     this.#listener.stage("connect");
-    await peer.setRemoteDescription({ type: "answer", sdp: answer }).catch(() => {
-      throw new Failure("answer_unexpected", { status: 201 });
-    });
-    setTimeout(() => this.#live || this.#lost(), CONNECT_WITHIN_MS);
+    await this.#peer.accept(answer, 201);
+    setTimeout(() => this.#live || this.#resumed || this.#lost("timeout"), CONNECT_WITHIN_MS);
   }
 
-  #open(track) {
-    const peer = new RTCPeerConnection({ iceServers: [] });
-    this.#peer = peer;
-    this.#sender = peer.addTrack(track, new MediaStream([track]));
-    peer.ontrack = ({ streams: [stream] }) => stream && this.#listener.sound(stream);
-    peer.onconnectionstatechange = () => this.#pathChanged(peer.connectionState);
+  async #askForServers(signal) {
+    const { configuration, expiresAt } = await iceServers(this.#key, signal);
+    [this.#configuration, this.#serversUntil] = [configuration, expiresAt];
+  }
 
-    const channel = peer.createDataChannel("oai-events");
-    this.#channel = channel;
-    channel.onopen = () => this.#pathChanged(peer.connectionState);
-    channel.onmessage = ({ data }) => this.#received(data);
-    channel.onclose = () => this.#lost();
+  #newPeer() {
+    const peer = new Peer(this.#configuration, this.#track, {
+      path: (state) => this.#inService(peer) && this.#pathChanged(state),
+      opened: () => this.#opened(peer),
+      message: (data) => this.#inService(peer) && this.#received(data),
+      closed: () => this.#inService(peer) && this.#lost("closed"),
+      sound: (stream) => (peer.stream = stream) && this.#inService(peer) && this.#listener.sound(stream),
+    });
     return peer;
   }
 
-  #pathChanged(state) {
-    if (this.#over) return;
-    this.#listener.path(state);
-    if (state === "failed") this.#lost();
-    if (state === "connected" && this.#channel.readyState === "open" && !this.#live) {
-      this.#live = true;
-      this.#listener.live();
+  #inService(peer) {
+    return peer === this.#peer && !this.#over;
+  }
+
+  // The relay hears a new peer from the moment its channel is open, and lets go of the one before.
+  #opened(peer) {
+    if (peer === this.#newcomer && !this.#over) {
+      this.#peer?.close();
+      [this.#peer, this.#newcomer] = [peer, null];
+      if (peer.stream) this.#listener.sound(peer.stream);
     }
+    if (this.#inService(peer)) this.#pathChanged(peer.connection.connectionState);
+  }
+
+  #pathChanged(state) {
+    this.#listener.path(state);
+    if (state === "failed" || (state === "disconnected" && this.#live)) this.#lost(state);
+    else if (this.#peer.ready && !this.#live) this.#goLive();
+  }
+
+  #goLive() {
+    this.#live = true;
+    this.#unwatch = watchNetwork((why) => void this.#comeBack(why));
+    this.#listener.live();
   }
 
   #received(data) {
-    if (this.#over) return;
     const event = parsed(data);
     if (typeof event?.type !== "string") {
       this.#listener.event("received", { type: texts.events.unreadable, data: String(data).slice(0, 200) });
       return;
     }
     this.#listener.event("received", event);
-    if (event.type === "session.created") this.#send(ASK_FOR_TRANSCRIPTION);
+    // After coming back by a new peer connection there is another one, of a session that has it already.
+    if (event.type === "session.created" && !event.session?.audio?.input?.transcription) {
+      this.#send(ASK_FOR_TRANSCRIPTION);
+    }
     if (event.type === "error" && Object.hasOwn(texts.reasons, event.error?.code)) this.#reasonGiven(event.error);
   }
 
   #send(event) {
-    if (this.#channel.readyState !== "open") return;
-    this.#channel.send(JSON.stringify(event));
-    this.#listener.event("sent", event);
+    if (this.#peer.send(event)) this.#listener.event("sent", event);
   }
 
   #reasonGiven({ code, message }) {
@@ -134,34 +183,106 @@ export class Session {
     setTimeout(() => this.#end(this.#reason), CLOSE_AFTER_REASON_MS);
   }
 
+  // --- coming back --------------------------------------------------------------------------------------------------
+
   // The connection went, or never came: by the relay's reason if it gave one, else by what can be seen from here.
-  #lost() {
+  #lost(cause) {
     if (this.#over) return;
-    if (this.#reason !== null || this.#live) {
-      this.#end(this.#reason ?? new Failure("session_dropped"));
+    if (this.#reason !== null) this.#end(this.#reason);
+    else if (this.#live) void this.#comeBack(cause);
+    else if (this.#peer.reached) this.#end(new Failure("connection_failed"));
+    else this.#end(new Failure("network_blocked", { targets: this.#targets() }));
+  }
+
+  #targets() {
+    const sdp = this.#peer.connection.remoteDescription?.sdp ?? "";
+    return Object.fromEntries(["udp", "tcp"].map((transport) => [transport, targetsOf(sdp, transport)]));
+  }
+
+  async #comeBack(cause) {
+    if (this.#over || this.#reason !== null) return;
+    if (this.#recovery !== null) {
+      if (NETWORK_CHANGES.includes(cause)) this.#recovery.changed();
       return;
     }
-    const reached = ["connected", "completed"].includes(this.#peer.iceConnectionState);
-    const targets = targetsOf(this.#peer.remoteDescription?.sdp ?? "");
-    this.#end(reached ? new Failure("connection_failed") : new Failure("network_blocked", { targets }));
+    if (this.#url === null) {
+      this.#end(new Failure("session_dropped"));
+      return;
+    }
+    this.#listener.reconnecting(cause);
+    this.#recovery = new Recovery({
+      canRestart: () => this.#peer?.restartable ?? false,
+      restart: (signal) => this.#restart(signal),
+      reattach: (signal) => this.#reattach(signal),
+    });
+    try {
+      this.#back(await this.#recovery.run(this.#abort.signal));
+    } catch (error) {
+      this.#end(this.#reason ?? asFailure(error));
+    }
+  }
+
+  #back(way) {
+    this.#recovery = null;
+    if (this.#over) return;
+    if (!this.#live) this.#goLive();
+    this.#listener.reconnected(way);
+    // What happened meanwhile was not listened to.
+    if (!this.#peer.ready) this.#lost("closed");
+  }
+
+  async #restart(signal) {
+    const peer = this.#peer;
+    await this.#renewServers(signal);
+    peer.connection.setConfiguration(this.#configuration);
+    const offer = await peer.offer({ restart: true });
+    await peer.accept(await comeBack(this.#url, this.#key, offer, signal));
+    const [, ufrag] = /^a=ice-ufrag:(\S+)/m.exec(offer);
+    return soon(async () => peer.ready && (await isOnPathOf(peer.connection, ufrag)), RESTART_WITHIN_MS, signal);
+  }
+
+  // The peer before stays until the new one takes its place: it may find its way back first.
+  async #reattach(signal) {
+    await this.#renewServers(signal);
+    const peer = (this.#newcomer = this.#newPeer());
+    try {
+      const offer = await peer.offer();
+      await peer.accept(await comeBack(this.#url, this.#key, offer, signal));
+      return await soon(() => peer.ready, REATTACH_WITHIN_MS, signal);
+    } finally {
+      if (!this.#inService(peer)) peer.close();
+      this.#newcomer = null;
+    }
+  }
+
+  async #renewServers(signal) {
+    if (Date.now() / 1000 > this.#serversUntil - 5) await this.#askForServers(signal);
   }
 
   #end(failure) {
     if (this.#over) return;
     this.#over = true;
     this.#abort.abort();
-    const relayKnows = failure === null || failure === this.#reason;
-    if (!relayKnows && this.#url !== null) void hangUp(this.#url, this.#ephemeralKey);
+    this.#unwatch();
+    const relayKnows = failure === null || failure === this.#reason || failure.code === "session_over";
+    if (!relayKnows && this.#url !== null) void hangUp(this.#url, this.#key);
     this.#peer?.close();
     this.#peer = null;
     this.#listener.ended(failure, this.#live);
   }
 }
 
-/** Where the relay's answer says media must go, as `address:port` (RFC 8839 §5.1); at most four. */
-export function targetsOf(sdp) {
-  const found = [...sdp.matchAll(/^a=candidate:\S+ 1 udp \d+ (\S+) (\d+) /gim)].map(([, address, port]) =>
-    address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`,
-  );
-  return [...new Set(found)].slice(0, 4);
+async function isOnPathOf(connection, ufrag) {
+  const { usernameFragment } = (await reading(connection)).local;
+  return usernameFragment === undefined || usernameFragment === ufrag; // a browser that does not tell is believed
+}
+
+/** Whether `check` comes true within so many milliseconds. Throws when aborted. */
+async function soon(check, within, signal) {
+  for (const until = performance.now() + within; performance.now() < until; ) {
+    signal.throwIfAborted();
+    if (await check()) return true;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+  return false;
 }

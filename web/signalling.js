@@ -1,25 +1,59 @@
-// The three HTTP requests of a session, at the GA doors of the page's own origin.
+// The HTTP requests of the page, at the GA doors of its own origin.
 
 import { Failure, parsed, refusalOf } from "./failures.js";
 
 const MINT_PATH = "v1/realtime/client_secrets";
 const CALL_PATH = "v1/realtime/calls";
+const ICE_SERVERS_PATH = "v1/realtime/ice_servers";
+const CHECK_PATH = "v1/realtime/connection_check";
 const ANSWER_WITHIN_MS = 45_000; // the relay answers a call after the service did, within its own shorter deadline
+const ANSWER_OFFER_WITHIN_MS = 8_000; // what the relay answers by itself: longer means that the network swallowed it
 const HANG_UP_WITHIN_MS = 2_000;
+const NO_SUCH_DOOR = [404, 405];
 
 /** Ask for an ephemeral key with the client's key. Returns the `ek_…` value. */
 export async function mint(clientKey, signal) {
-  const { status, text } = await post(MINT_PATH, clientKey, "application/json", '{"session":{"type":"realtime"}}', signal);
+  const body = '{"session":{"type":"realtime"}}';
+  const { status, text } = await ask(MINT_PATH, clientKey, { type: "application/json", body, signal });
   const value = parsed(text)?.value;
   if (typeof value !== "string") throw new Failure("answer_unexpected", { status });
   return value;
 }
 
+/** Which STUN and TURN servers to use: `{configuration, expiresAt}`, for RTCPeerConnection and in Unix seconds. */
+export async function iceServers(ephemeralKey, signal) {
+  let told = {};
+  try {
+    const { status, text } = await ask(ICE_SERVERS_PATH, ephemeralKey, { method: "GET", signal });
+    told = parsed(text);
+    if (!Array.isArray(told?.ice_servers)) throw new Failure("answer_unexpected", { status });
+  } catch (error) {
+    if (!NO_SUCH_DOOR.includes(error.status)) throw error; // a relay without the door has no servers
+  }
+  const servers = (told.ice_servers ?? []).map(({ urls, username, credential }) => ({ urls, username, credential }));
+  return {
+    configuration: {
+      iceServers: servers,
+      iceTransportPolicy: servers.length > 0 && told.ice_transport_policy === "relay" ? "relay" : "all",
+    },
+    expiresAt: servers.length > 0 && Number.isFinite(told.expires_at) ? told.expires_at : Number.POSITIVE_INFINITY,
+  };
+}
+
 /** Post the SDP offer. Returns the SDP `answer` and the `session` URL (null when the relay named none of its own). */
 export async function call(ephemeralKey, offer, signal) {
-  const { status, headers, text } = await post(CALL_PATH, ephemeralKey, "application/sdp", offer, signal);
-  if (!text.startsWith("v=0")) throw new Failure("answer_unexpected", { status });
+  const { headers, text } = await postOffer(CALL_PATH, ephemeralKey, offer, ANSWER_WITHIN_MS, signal);
   return { answer: text, session: ownUrl(headers.get("location")) };
+}
+
+/** Post an offer to a running session, of its peer connection or of a new one. Returns the SDP answer. */
+export async function comeBack(session, ephemeralKey, offer, signal) {
+  return (await postOffer(session, ephemeralKey, offer, ANSWER_OFFER_WITHIN_MS, signal)).text;
+}
+
+/** Post the offer of a connection check. Returns the SDP answer. */
+export async function connectionCheck(ephemeralKey, offer, signal) {
+  return (await postOffer(CHECK_PATH, ephemeralKey, offer, ANSWER_OFFER_WITHIN_MS, signal)).text;
 }
 
 /** End the session at the relay; also works while the page goes away. True when the relay confirmed. */
@@ -37,14 +71,20 @@ export async function hangUp(session, ephemeralKey) {
   }
 }
 
-async function post(path, key, type, body, signal) {
+async function postOffer(path, key, offer, within, signal) {
+  const answer = await ask(path, key, { type: "application/sdp", body: offer, within, signal });
+  if (!answer.text.startsWith("v=0")) throw new Failure("answer_unexpected", { status: answer.status });
+  return answer;
+}
+
+async function ask(path, key, { method = "POST", type, body, within = ANSWER_WITHIN_MS, signal }) {
   try {
     const response = await fetch(path, {
-      method: "POST",
-      headers: { authorization: `Bearer ${key}`, "content-type": type },
+      method,
+      headers: { authorization: `Bearer ${key}`, ...(type && { "content-type": type }) },
       body,
       cache: "no-store",
-      signal: AbortSignal.any([signal, AbortSignal.timeout(ANSWER_WITHIN_MS)]),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(within)]),
     });
     const { ok, status, headers } = response;
     const answer = { status, headers, text: await response.text() };

@@ -6,6 +6,8 @@ const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const plural = new Intl.PluralRules(language);
 
+const list = new Intl.ListFormat(language, { type: "conjunction" });
+
 const seconds = (count) => `${whole.format(count)} ${plural.select(count) === "one" ? "second" : "seconds"}`;
 const tryAgain = (retryAfter) => (retryAfter > 0 ? `Try again in ${seconds(retryAfter)}.` : "Try again in a moment.");
 
@@ -37,7 +39,7 @@ export const texts = {
     connect: "Connecting…",
     live: "Live",
     muted: "Live, muted",
-    interrupted: "Connection interrupted…",
+    reconnecting: "Reconnecting…",
     ended: "Ended",
     failed: "Not connected",
   },
@@ -46,7 +48,7 @@ export const texts = {
     live: "Connected. You can speak now.",
     muted: "Microphone muted.",
     unmuted: "Microphone on.",
-    interrupted: "The connection is interrupted; trying to recover.",
+    reconnecting: "The connection is interrupted. Reconnecting.",
     recovered: "The connection is back.",
     stopped: "Conversation ended.",
   },
@@ -65,7 +67,72 @@ export const texts = {
     interrupted: "interrupted",
   },
 
-  details: { label: "Details", connection: "Connection", events: "Events" },
+  details: { label: "Details", connection: "Connection", events: "Events", check: "Check" },
+
+  check: {
+    hint: "Tries each way from this browser to the relay. Nothing is recorded, and the microphone stays off.",
+    run: "Check my connection",
+    running: "Checking the connection…",
+    list: "Ways to the relay",
+    ways: {
+      signalling: "Signalling (HTTPS)",
+      udp: "UDP",
+      tcp: "TCP",
+      turn_udp: "TURN over UDP",
+      turn_tcp: "TURN over TCP",
+      turn_tls: "TURN over TLS",
+    },
+    works: (value) => (value === undefined ? "works" : `works, ${whole.format(Math.max(1, value))} ms`),
+    outcomes: {
+      running: "checking…",
+      blocked: "blocked",
+      altered: "not secured",
+      not_offered: "not offered",
+      untried: "not checked",
+    },
+    // Why a way over a TURN server is blocked.
+    notes: {
+      no_answer: "no answer from the server",
+      refused: "refused by the server",
+      no_relay: "server works, relay not reached",
+    },
+    conclusions: {
+      no_signalling: ({ failure }) => `Nothing could be checked. ${failure.words.title}: ${failure.words.advice}`,
+      untried: ({ failure }) =>
+        failure.status === 404 || failure.status === 405
+          ? "This relay has no connection check."
+          : `Not every way could be checked. ${failure.words.title}: ${failure.words.advice}`,
+      nothing_offered: () => "The relay offers this browser no way for sound at all. Tell your administrator.",
+      all_well: ({ open }) => `Everything a conversation needs works from here; it goes over ${wayWords(open[0])}.`,
+      works_now: ({ open }) =>
+        `This browser reaches the relay now (over ${wayWords(open[0])}). Start again; if that fails too, the ` +
+        "fault is on the relay’s side: tell your administrator.",
+      second_best: ({ open, shut }) =>
+        `Your network does not let ${listOf(betterThan(shut, open[0]))} through; ${wayWords(open[0])} works. ` +
+        "A conversation can use that, but its sound may falter when packets are lost; your network team can open the " +
+        "better way.",
+      all_blocked: ({ shut }) =>
+        `The relay answers, but your network lets no sound through: ${listOf(shut)} ` +
+        `${shut.length > 1 ? "are all" : "is"} blocked. Ask your network team to open one of them.`,
+      altered: ({ shut }) =>
+        `Packets get through, but the encrypted connection does not: a firewall or proxy alters ${listOf(shut)}.`,
+      service_side: ({ open }) =>
+        `This browser reaches the relay (over ${wayWords(open[0])}). What failed is the relay’s own way to the ` +
+        "model’s service. Tell your administrator.",
+    },
+    report: {
+      heading: "Report for the help desk",
+      copy: "Copy report",
+      copied: "Copied.",
+      selected: "Selected: copy it with the keyboard.",
+      at: "Connection check at",
+      page: "Relay",
+      browser: "Browser",
+      network: "Network",
+      session: "Last conversation",
+      conclusion: "Conclusion",
+    },
+  },
 
   events: {
     filter: "Filter by type or content",
@@ -122,7 +189,13 @@ export const texts = {
   },
   playbackBlocked: {
     title: "The browser blocks the sound",
-    advice: "Allow this site to play sound (in the address bar), then start again.",
+    advice: "It plays after a click; or allow this site to play sound in the address bar.",
+    action: "Play the sound",
+  },
+  resume: {
+    title: "Your conversation is still there",
+    advice: "The page was reloaded. Continue within a few seconds, before the relay ends it.",
+    action: "Continue the conversation",
   },
 
   // One entry per failure code of failures.js: what happened, and what the person can do.
@@ -161,7 +234,7 @@ export const texts = {
       advice: `Ask your administrator to add ${origin} to the allowed origins.`,
     }),
     rate_limited: ({ retryAfter }) => ({
-      title: "Too many conversations were started",
+      title: "Too many attempts",
       advice: tryAgain(retryAfter),
     }),
     relay_busy: ({ retryAfter, message }) => ({
@@ -189,8 +262,8 @@ export const texts = {
     network_blocked: ({ targets }) => ({
       title: "The network blocks the voice connection",
       advice:
-        "The relay accepted the call, but no media packet came through. A firewall probably blocks UDP" +
-        (targets.length > 0 ? ` to ${targets.join(", ")}; ask your network team to open it.` : "."),
+        "The relay accepted the call, but no media packet came through. A firewall probably blocks " +
+        `${blockedTargets(targets)}; ask your network team to open it.`,
     }),
     connection_failed: () => ({
       title: "The voice connection could not be secured",
@@ -202,7 +275,12 @@ export const texts = {
     }),
     session_dropped: () => ({
       title: "The connection was lost",
-      advice: "The relay went away without a reason, or the network changed. Start again.",
+      advice: "The relay went away without a reason, or the network was gone for too long. Start again.",
+    }),
+    session_over: () => ({
+      title: "The conversation is over",
+      advice:
+        "The relay has ended it: this page was away for too long, or the relay was restarted. You can start a new one.",
     }),
     unexpected: ({ message }) => ({
       title: "Something went wrong in this page",
@@ -250,6 +328,20 @@ export const texts = {
 function said(message) {
   return message ? ` The relay said: “${message}”` : "";
 }
+
+// A way as `UDP to 192.0.2.1:8443`, or by its server's URL.
+function wayWords({ way, targets }) {
+  return `${texts.check.ways[way]} to ${targets.join(", ")}`;
+}
+
+const listOf = (ways) => list.format(ways.map(wayWords));
+
+const ORDER = Object.keys(texts.check.ways);
+const betterThan = (ways, { way }) => ways.filter((each) => ORDER.indexOf(each.way) < ORDER.indexOf(way));
+
+const blockedTargets = ({ udp, tcp }) =>
+  [udp.length > 0 && `UDP to ${udp.join(", ")}`, tcp.length > 0 && `TCP to ${tcp.join(", ")}`]
+    .filter(Boolean).join(" and ") || "UDP";
 
 /** The text at a dotted path, for the `data-text` attributes of index.html. */
 export function textAt(path) {

@@ -22,6 +22,24 @@ export class Transcript {
     this.#empty.hidden = false;
   }
 
+  /** What was said, as `[{id, speaker, text, note}]`, for `restore` after a reload. */
+  get lines() {
+    return [...this.#items].map(([id, { row, text, note }]) => ({
+      id, speaker: row.dataset.speaker, text: text.textContent, note: note.textContent,
+    }));
+  }
+
+  /** Show what a page before this one had; nothing of it is awaited any more. */
+  restore(lines) {
+    this.clear();
+    for (const { id, speaker, text, note } of lines) {
+      const line = this.#line(id, speaker, "");
+      this.#settle(line, text);
+      line.note.textContent = note;
+    }
+    this.#box.scrollTop = this.#box.scrollHeight;
+  }
+
   /** The conversation is over: nothing is awaited any more. */
   close() {
     for (const line of this.#items.values()) {

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from relay.api.auth import ClientKeys, Gatekeeper
 from relay.api.calls import CallDoors
 from relay.api.client_address import Network
+from relay.api.connection_check import ConnectionCheckDoor, ConnectionChecks
 from relay.api.cors import Origins
-from relay.api.door_names import HANGUP_PATHS, PATHS, Door
+from relay.api.door_names import CALL_PATHS, HANGUP_PATHS, ICE_SERVERS_PATHS, PATHS, Door
 from relay.api.failure_limit import FailureLimit
+from relay.api.ice_servers import IceServers, IceServersDoor
 from relay.api.middleware import common_headers, errors, origin_rules
 from relay.api.mint import MintDoors
 from relay.api.pages import Page, page_routes
 from relay.api.probes import Probes
 from relay.api.telemetry_port import DoorTelemetry
-from relay.config import Secret
+from relay.config import Secret, TurnSettings
 from relay.core.doors import Sessions
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import EffectivePolicy
@@ -34,6 +36,7 @@ class DoorSettings:
     allowed_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
     body_seconds: float = 15.0
+    turn: TurnSettings = field(default_factory=TurnSettings)
 
 
 def create_public_app(
@@ -42,6 +45,7 @@ def create_public_app(
     client_keys: Iterable[Secret],
     ephemeral_keys: EphemeralKeys,
     sessions: Sessions,
+    checks: ConnectionChecks,
     policy_for: Callable[[Identity, str | None], EffectivePolicy | None],
     telemetry: DoorTelemetry,
     pages: Mapping[str, Page],
@@ -50,31 +54,41 @@ def create_public_app(
     """Everything a browser can reach. `policy_for` is asked when a key is minted; `clock` gives Unix seconds."""
     gate = Gatekeeper(ClientKeys(client_keys), FailureLimit(), telemetry, settings.trusted_proxies, clock)
     mint = MintDoors(gate, ephemeral_keys, sessions, policy_for, settings.key_seconds, settings.body_seconds)
-    calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds)
+    servers = IceServers(settings.turn)
+    calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds, servers)
+    check = ConnectionCheckDoor(gate, ephemeral_keys, checks, settings.body_seconds)
     origins = Origins(settings.allowed_origins, settings.trusted_proxies)
     app = web.Application(middlewares=[common_headers(), origin_rules(origins, telemetry), errors(telemetry)])
-    app.add_routes(_door_routes(mint, calls))
-    app.add_routes(Probes(sessions, detailed=False).routes())
+    app.add_routes(_door_routes(mint, calls, check))
+    app.add_routes(_ice_server_routes(IceServersDoor(gate, ephemeral_keys, servers)))
+    app.add_routes(Probes(sessions).routes())
     app.add_routes(page_routes(pages))
     return app
 
 
 def create_operations_app(
-    *, sessions: Sessions, render_metrics: Callable[[], tuple[bytes, str]], telemetry: DoorTelemetry
+    *,
+    sessions: Sessions,
+    render_metrics: Callable[[], tuple[bytes, str]],
+    telemetry: DoorTelemetry,
+    details: Mapping[str, object],
 ) -> web.Application:
-    """What operators and their machines read. `render_metrics` gives the exposition and its content type."""
+    """What operators and their machines read.
+
+    `render_metrics` gives the exposition and its content type, `details` is what `/readyz` tells besides reasons.
+    """
 
     async def metrics(_request: web.Request) -> web.Response:
         body, content_type = render_metrics()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[common_headers(), errors(telemetry)])
-    app.add_routes(Probes(sessions, detailed=True).routes())
+    app.add_routes(Probes(sessions, details).routes())
     app.add_routes([web.get("/metrics", metrics)])
     return app
 
 
-def _door_routes(mint: MintDoors, calls: CallDoors) -> list[web.RouteDef]:
+def _door_routes(mint: MintDoors, calls: CallDoors, check: ConnectionCheckDoor) -> list[web.RouteDef]:
     handlers = {
         Door.PREVIEW_SESSIONS: mint.preview_sessions,
         Door.BETA_SESSIONS: mint.preview_sessions,
@@ -82,6 +96,12 @@ def _door_routes(mint: MintDoors, calls: CallDoors) -> list[web.RouteDef]:
         Door.PREVIEW_CALL: calls.preview,
         Door.BETA_CALL: calls.preview,
         Door.GA_CALLS: calls.ga,
+        Door.CONNECTION_CHECK: check.answer,
     }
     routes = [web.post(path, handlers[door]) for path, door in PATHS.items()]
+    routes += [web.post(path, calls.reoffer) for path in CALL_PATHS]
     return routes + [web.post(path, calls.hang_up) for path in HANGUP_PATHS]
+
+
+def _ice_server_routes(door: IceServersDoor) -> list[web.RouteDef]:
+    return [web.get(path, door.show, allow_head=False) for path in ICE_SERVERS_PATHS]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from relay.api.client_address import Network, client_address
 from relay.api.telemetry_port import AuthMethod, DoorTelemetry
-from relay.core.ephemeral_keys import PREFIX, Grant
+from relay.core.ephemeral_keys import PREFIX, Grant, Held
 from relay.core.policy_resolve import Identity
 from relay.errors import ApiError, ErrorCode
 
@@ -88,19 +88,19 @@ class Gatekeeper:
         """Who asks, for choosing a policy. A client key proves only itself; the origin is the browser's word."""
         return Identity(subject_hash=owner, origin=request.headers.get("Origin"))
 
-    def bound_elsewhere(self, request: web.Request, grant: Grant) -> bool:
+    def bound_elsewhere(self, request: web.Request, key: Grant | Held) -> bool:
         """Whether a minted key is used by somebody else than it was minted for, as far as the request shows.
 
         A key minted by a page is for pages of that origin; and who shows a client key beside it must be its owner.
         """
-        minted_at, used_at = grant.identity.origin, request.headers.get("Origin")
+        minted_at, used_at = key.identity.origin, request.headers.get("Origin")
         if minted_at is not None and used_at is not None and minted_at != used_at:
             return True
         shown = request.headers.get("api-key")
         if shown is None or shown.startswith(PREFIX):
             return False
         owner = self.client_keys.owner_of(shown)
-        return owner is not None and not hmac.compare_digest(owner, grant.owner)
+        return owner is not None and not hmac.compare_digest(owner, key.owner)
 
     def refusal(self, request: web.Request, method: AuthMethod) -> ApiError:
         """The one answer to every failed proof of identity, once it is counted; 429 when there were too many."""

@@ -11,6 +11,7 @@ from relay.api.auth import Gatekeeper
 from relay.api.bodies import FORM_MAX_BYTES, SDP_MAX_BYTES, media_type, offer_text, read_body
 from relay.api.door_names import door_of
 from relay.api.form import form_fields
+from relay.api.ice_servers import IceServers
 from relay.api.mint import refuse_sideband
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, in_dialect, json_object, merged, model_name
 from relay.api.telemetry_port import AuthMethod
@@ -29,12 +30,13 @@ _PARTS = frozenset({"sdp", "session"})
 
 @dataclass(frozen=True, slots=True)
 class CallDoors:
-    """Handlers of the SDP doors and of the hang-up door."""
+    """Handlers of the SDP doors, and of a session's own: to offer again, and to hang up."""
 
     gate: Gatekeeper
     keys: EphemeralKeys
     sessions: Sessions
     body_seconds: float
+    servers: IceServers
 
     async def ga(self, request: web.Request) -> web.Response:
         """GA: raw SDP, or a form with `sdp` and `session` → 201, the answer and a `Location`."""
@@ -44,19 +46,36 @@ class CallDoors:
         """Preview and beta: raw SDP, the model in the query → 201 and the answer."""
         return await self._serve(request, Dialect.PREVIEW, (SDP,))
 
+    async def reoffer(self, request: web.Request) -> web.Response:
+        """Come back to a session: raw SDP → 200 and the answer, for an ICE restart as for a new peer connection."""
+        owner, key = self._owner_of_call(request, self.gate.credential(request), bound=True)
+        media_type(request, (SDP,))
+        offer = offer_text(await read_body(request, SDP_MAX_BYTES, self.body_seconds))
+        if owner is None:
+            raise _no_such_call()
+        answer = await self.sessions.reoffer(request.match_info["session_id"], owner, offer)
+        headers = [("Content-Type", SDP), *self.servers.links(key, self.gate.clock())]
+        return web.Response(body=answer.encode(), headers=headers)
+
     async def hang_up(self, request: web.Request) -> web.Response:
         """End a session: by the key that opened it, or by the client key behind it; all others see none."""
-        session_id = request.match_info["session_id"]
-        credential = self.gate.credential(request)
-        owner = self.gate.owner(request, credential)
-        if owner is None:
-            held = self.keys.holder(credential, self.gate.clock())
-            if held is None:
-                raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
-            owner = held.owner if held.session_id == session_id else None
-        if owner is None or not self.sessions.hang_up(session_id, owner):
-            raise ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
+        owner, _ = self._owner_of_call(request, self.gate.credential(request), bound=False)
+        if owner is None or not self.sessions.hang_up(request.match_info["session_id"], owner):
+            raise _no_such_call()
         return web.json_response({})
+
+    def _owner_of_call(self, request: web.Request, credential: str, *, bound: bool) -> tuple[str | None, str | None]:
+        """Whose key asks for the session in the path, and the ephemeral key if it is one.
+
+        No owner for a key that opened another session or none; a `bound` key is good for its own origin alone.
+        """
+        owner = self.gate.owner(request, credential)
+        if owner is not None:
+            return owner, None
+        held = self.keys.holder(credential, self.gate.clock())
+        if held is None or (bound and self.gate.bound_elsewhere(request, held)):
+            raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
+        return (held.owner if held.session_id == request.match_info["session_id"] else None), credential
 
     async def _serve(self, request: web.Request, dialect: Dialect, accepted: tuple[str, ...]) -> web.Response:
         credential = self.gate.credential(request)
@@ -68,7 +87,7 @@ class CallDoors:
         offer, wish = await self._read(request, dialect, accepted)
         if owner is not None:
             grant = Grant(dialect, None, None, owner, identity=self.gate.identity(request, owner))
-            return _answer(await self.sessions.open(_open_request(request, offer, wish, grant)))
+            return self._answer(await self.sessions.open(_open_request(request, offer, wish, grant)), None)
         return await self._with_key(request, credential, offer, wish)
 
     async def _with_key(self, request: web.Request, value: str, offer: str, wish: Wish) -> web.Response:
@@ -77,9 +96,9 @@ class CallDoors:
                 self.keys.release(value)
                 raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
             case Begun(grant):
-                return _answer(await self._open(value, _open_request(request, offer, wish, grant)))
+                return self._answer(await self._open(value, _open_request(request, offer, wish, grant)), value)
             case Replay(session_id, answer):
-                return _answer(Opened(session_id, answer))
+                return self._answer(Opened(session_id, answer), value)
             case InUse():
                 # Retrying at once would only meet the first request again.
                 no_retry = {"x-should-retry": "false"}
@@ -96,6 +115,12 @@ class CallDoors:
         self.keys.succeed(value, opened.session_id, opened.answer, self.gate.clock())
         return opened
 
+    def _answer(self, opened: Opened, value: str | None) -> web.Response:
+        # 201 at every door: a session was made, one documented client demands it, and none demands 200.
+        headers = [("Content-Type", SDP), ("Location", f"/v1/realtime/calls/{opened.session_id}")]
+        headers += self.servers.links(value, self.gate.clock())
+        return web.Response(status=201, body=opened.answer.encode(), headers=headers)
+
     async def _read(self, request: web.Request, dialect: Dialect, accepted: tuple[str, ...]) -> tuple[str, Wish]:
         model = model_name(request.query.get("model"), "model")
         if media_type(request, accepted) == SDP:
@@ -107,6 +132,10 @@ class CallDoors:
             raise ApiError(400, ErrorCode.INVALID_REQUEST, "The form has no part sdp.", param="sdp")
         wish = ga_wish(json_object(fields["session"]) if "session" in fields else None)
         return offer_text(fields["sdp"]), Wish(dialect, wish.session, wish.model or model)
+
+
+def _no_such_call() -> ApiError:
+    return ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
 
 
 def _open_request(request: web.Request, offer: str, wish: Wish, grant: Grant) -> OpenRequest:
@@ -125,9 +154,3 @@ def _open_request(request: web.Request, offer: str, wish: Wish, grant: Grant) ->
         identity=replace(grant.identity, origin=page),
         model_asked=asked,
     )
-
-
-def _answer(opened: Opened) -> web.Response:
-    # 201 at every door: a session was made, one documented client demands it, and none demands 200.
-    location = f"/v1/realtime/calls/{opened.session_id}"
-    return web.Response(status=201, body=opened.answer.encode(), headers={"Content-Type": SDP, "Location": location})

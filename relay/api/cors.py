@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.api.client_address import Network, client_scheme
+from relay.api.door_names import Door, door_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -44,10 +45,11 @@ def answer_headers(origin: str) -> dict[str, str]:
 
 def preflight_headers(request: web.Request) -> dict[str, str]:
     """The headers of a preflight's answer: a page may send the headers it asks to send, within bounds."""
+    method = "GET" if door_of(request.path) is Door.ICE_SERVERS else "POST"
     headers = {
-        "Access-Control-Allow-Methods": "POST",
+        "Access-Control-Allow-Methods": method,
         "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
-        "Allow": "OPTIONS, POST",
+        "Allow": ", ".join(sorted((method, "OPTIONS"))),
     }
     asked = request.headers.get("Access-Control-Request-Headers", "").split(",")
     names = [name for name in (part.strip() for part in asked[:_MAX_REQUESTED_HEADERS]) if _TOKEN.fullmatch(name)]

@@ -15,7 +15,10 @@ class Door(StrEnum):
     BETA_CALL = "beta_call"
     GA_CLIENT_SECRETS = "ga_client_secrets"
     GA_CALLS = "ga_calls"
+    GA_REOFFER = "ga_reoffer"
     GA_HANGUP = "ga_hangup"
+    ICE_SERVERS = "ice_servers"
+    CONNECTION_CHECK = "connection_check"
     OTHER = "other"
 
 
@@ -29,10 +32,14 @@ PATHS: dict[str, Door] = {
     "/v1/realtime/client_secrets": Door.GA_CLIENT_SECRETS,
     "/openai/v1/realtime/calls": Door.GA_CALLS,
     "/v1/realtime/calls": Door.GA_CALLS,
+    "/openai/v1/realtime/connection_check": Door.CONNECTION_CHECK,
+    "/v1/realtime/connection_check": Door.CONNECTION_CHECK,
 }
+ICE_SERVERS_PATHS = ("/openai/v1/realtime/ice_servers", "/v1/realtime/ice_servers")
 SESSION_ID = r"[A-Za-z0-9_-]{1,64}"
-HANGUP_PATHS = tuple(f"{prefix}/realtime/calls/{{session_id:{SESSION_ID}}}/hangup" for prefix in ("/openai/v1", "/v1"))
-_HANGUP = re.compile(rf"(/openai)?/v1/realtime/calls/{SESSION_ID}/hangup")
+CALL_PATHS = tuple(f"{prefix}/realtime/calls/{{session_id:{SESSION_ID}}}" for prefix in ("/openai/v1", "/v1"))
+HANGUP_PATHS = tuple(f"{path}/hangup" for path in CALL_PATHS)
+_OF_CALL = re.compile(rf"(/openai)?/v1/realtime/calls/{SESSION_ID}(/hangup)?")
 
 
 def door_of(path: str) -> Door:
@@ -40,7 +47,12 @@ def door_of(path: str) -> Door:
     door = PATHS.get(path)
     if door is not None:
         return door
-    return Door.GA_HANGUP if _HANGUP.fullmatch(path) else Door.OTHER
+    if path in ICE_SERVERS_PATHS:
+        return Door.ICE_SERVERS
+    of_call = _OF_CALL.fullmatch(path)
+    if of_call is None:
+        return Door.OTHER
+    return Door.GA_REOFFER if of_call[2] is None else Door.GA_HANGUP
 
 
 def is_door_path(path: str) -> bool:

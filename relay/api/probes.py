@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """`/livez` and `/readyz`; reasons are spelt out where `detailed`, elsewhere only the checks are named."""
+    """`/livez` and `/readyz`; with `details` they and every reason are told, without only the checks are named."""
 
     sessions: Sessions
-    detailed: bool
+    details: Mapping[str, object] | None = None
 
     async def live(self, _request: web.Request) -> web.Response:
         """200 as long as the event loop turns."""
@@ -27,10 +28,11 @@ class Probes:
         reasons = dict(self.sessions.readiness())
         if self.sessions.draining:
             reasons.setdefault("draining", "the relay is about to stop")
+        told = {} if self.details is None else {"details": dict(self.details)}
         if not reasons:
-            return web.json_response({"status": "ready"})
-        shown = reasons if self.detailed else sorted(reasons)
-        return web.json_response({"status": "not ready", "reasons": shown}, status=503)
+            return web.json_response({"status": "ready", **told})
+        shown = sorted(reasons) if self.details is None else reasons
+        return web.json_response({"status": "not ready", "reasons": shown, **told}, status=503)
 
     def routes(self) -> list[web.RouteDef]:
         """Both probes."""

@@ -55,6 +55,10 @@ class Sessions(Protocol):
         """End a session on its owner's wish; False if this owner has no such session."""
         ...
 
+    async def reoffer(self, session_id: str, owner: str, offer: str) -> str:
+        """The answer to an offer to a running session, for an ICE restart or a re-attach. Raises ApiError."""
+        ...
+
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now, as `{check: reason}`; empty when ready."""
         ...

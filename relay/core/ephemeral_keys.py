@@ -73,10 +73,11 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Who a key belongs to, and the session it opened, if it did."""
+    """Who a key belongs to, the session it opened, if it did, and who asked for the key."""
 
     owner: str
     session_id: str | None
+    identity: Identity = field(default_factory=Identity)
 
 
 class KeysExhaustedError(Exception):
@@ -145,7 +146,7 @@ class EphemeralKeys:
                 return self._replay(key, offer, now)
 
     def succeed(self, value: str, session_id: str, answer: str, now: float) -> None:
-        """The service accepted the call: the key is spent, and stays the credential to hang this session up."""
+        """The service accepted the call: the key is spent, and stays the credential of this session's client."""
         digest = _digest(value)
         key = self._keys[digest]
         self._bytes_held -= key.grant.size
@@ -164,11 +165,11 @@ class EphemeralKeys:
         key.offer_hash = b""
 
     def holder(self, value: str, now: float) -> Held | None:
-        """Who holds this key; None if it is unknown or expired without ever being spent."""
+        """Who holds this key; None if it is unknown or expired, which it cannot while it opens a session."""
         key = self._keys.get(_digest(value))
-        if key is None or (key.stage is _Stage.FRESH and key.expires_at <= now):
+        if key is None or (key.stage is not _Stage.IN_USE and key.expires_at <= now):
             return None
-        return Held(key.grant.owner, key.session_id)
+        return Held(key.grant.owner, key.session_id, key.grant.identity)
 
     def forget(self, session_id: str, now: float) -> None:
         """The session is over: its answer is dropped now, its key a little later (a late hang-up is no intruder)."""

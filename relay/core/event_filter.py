@@ -138,6 +138,13 @@ class EventFilter:
                 actions.append(self._own_update({"tools": tools}, Update(Asker.POLICY)))
         return actions
 
+    def client_returned(self) -> list[Action]:
+        """Another peer of the client took over: it is told the session in force, and no answer to the one before it."""
+        if self._ended or not self.confirmed:
+            return []
+        self._ledger.disown()
+        return self._out.created(self._force, {})
+
     def _judge_client(self, text: str) -> list[Action]:
         events = self._out.view.written.events
         try:
@@ -358,8 +365,11 @@ class EventFilter:
         asker = None if update is None else update.asker
         self._force.answered(update)
         self._take_session(event, now_unix)
-        actions: list[Action] = [self._out.withheld("session.updated", Rule.SESSION_OWN_UPDATE)]
-        if self.confirmed and asker not in (Asker.POLICY, Asker.PART):
+        whose = Rule.SESSION_FORMER_PEER if asker is Asker.GONE else Rule.SESSION_OWN_UPDATE
+        actions: list[Action] = [self._out.withheld("session.updated", whose)]
+        # What a peer asked for that is gone is news to the one that came, unless that would take it for its own answer.
+        for_client = not self._ledger.client_waits if asker is Asker.GONE else asker not in (Asker.POLICY, Asker.PART)
+        if self.confirmed and for_client:
             echo = {**self._out.echo_frame(event), "session": self._out.shown_session(self._force)}
             actions = self._out.pass_on("session.updated", echo, Dialect.GA, Verdict.REWRITE, Rule.SESSION_ECHO)
         if not self._force.holds():
@@ -380,12 +390,14 @@ class EventFilter:
             return self._own_update_refused(update)
         if update is not None:
             self._force.gave_up(update)
-        if sent is not None and sent.own:
-            return [self._out.withheld("error", Rule.SESSION_OWN_UPDATE)]
         if sent is not None and sent.call_id is not None:
             self._conversation.mark_call(sent.call_id, awaiting=True)
         if sent is not None and sent.out_of_band:
             self._conversation.end_out_of_band()
+        if sent is not None and sent.own:
+            return [self._out.withheld("error", Rule.SESSION_OWN_UPDATE)]
+        if (sent is not None and sent.gone) or (update is not None and update.asker is Asker.GONE):
+            return [self._out.withheld("error", Rule.SESSION_FORMER_PEER), *self._answer_locally()]
         shown = self._out.view.publisher.error(error, sent.client_event_id if sent is not None else None)
         public = {**self._out.echo_frame(event), "error": shown}
         actions = self._out.pass_on("error", public, self._start.service_dialect, Verdict.REWRITE, Rule.SERVICE_ERROR)
@@ -451,13 +463,7 @@ class EventFilter:
     def _confirm(self) -> list[Action]:
         """Open the gate; then `session.created`, what was held back, and the answers to what waited, in order."""
         self.confirmed = True
-        created = {
-            **self._out.echo_frame(self._force.created or {}),
-            "type": "session.created",
-            "session": self._out.shown_session(self._force),
-        }
-        shown = self._out.pass_on("session.created", created, Dialect.GA)[1:]
-        actions: list[Action] = [OpenGate(), *shown, *self._held]
+        actions: list[Action] = [OpenGate(), *self._out.created(self._force, self._force.created or {}), *self._held]
         if self._next_policy is not None:
             actions += self.replace_policy(self._next_policy)
         for text in self._queue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 _MOST_SENT = 1024
@@ -17,6 +17,7 @@ class Asker(Enum):
     PART = auto()  # sent by the relay for a client's update, of which another part follows
     CLIENT = auto()
     LOCAL = auto()  # nothing was sent: the relay answers when its turn comes
+    GONE = auto()  # a peer of the client's that is there no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,14 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An event that went to the service under an id of ours: a client's, or the relay's `own`."""
+    """An event that went to the service under an id of ours: a client's, `gone` or not, or the relay's `own`."""
 
     event_type: str
     client_event_id: str | None = None
     call_id: str | None = None
     out_of_band: bool = False
     own: bool = False
+    gone: bool = False
 
 
 class EventLedger:
@@ -59,6 +61,21 @@ class EventLedger:
     def due(self, asker: Asker) -> bool:
         """Whether an answer to an update of this asker's is still to come."""
         return bool(self._updates) and any(update.asker is asker for update in self._updates)
+
+    @property
+    def client_waits(self) -> bool:
+        """Whether the client that is there waits for the answer to an update."""
+        return self.due(Asker.CLIENT) or self.due(Asker.LOCAL)
+
+    def disown(self) -> None:
+        """The client that asked is there no more: no answer is for the one that came in its place."""
+        for event_id, sent in self._sent.items():
+            if not sent.own:
+                self._sent[event_id] = replace(sent, gone=True)
+        waiting = (update for update in self._updates if update.asker is not Asker.LOCAL)
+        self._updates = deque(
+            replace(update, asker=Asker.GONE) if update.asker is Asker.CLIENT else update for update in waiting
+        )
 
     def sent(self, event_id: str, sent: Sent) -> None:
         """An event went up under our `event_id`; the oldest of many is forgotten."""

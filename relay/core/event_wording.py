@@ -145,6 +145,11 @@ class Wording:
         event_id = event.get("event_id")
         return {"type": event.get("type"), "event_id": event_id if isinstance(event_id, str) else self._next_id()}
 
+    def created(self, force: InForce, event: dict[str, Any]) -> list[Action]:
+        """`session.created` with the session in force, under the id of the service's event or one of ours."""
+        frame = {**self.echo_frame(event), "type": "session.created"}
+        return self.pass_on("session.created", {**frame, "session": self.shown_session(force)}, Dialect.GA)[1:]
+
     def shown_session(self, force: InForce) -> dict[str, Any]:
         """The session at the service as the client may see it."""
         rules = self.view.acting

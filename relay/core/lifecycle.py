@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from relay.core.policy import EffectivePolicy
 from relay.core.policy_rules import LimitRules
-from relay.errors import EndReason
+from relay.errors import EndReason, ErrorCode
 
 
 class Dialect(StrEnum):
@@ -40,12 +40,13 @@ class Stage(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where a session is in its life."""
+    """Where a session is in its life; `waiting` for its client, which was there and is gone."""
 
     NEW = "new"
     NEGOTIATING = "negotiating"
     CONNECTING = "connecting"
     ACTIVE = "active"
+    WAITING = "waiting"
     CLOSED = "closed"
 
 
@@ -57,7 +58,9 @@ class SessionLimits:
     dtls_seconds: float = 10.0
     channel_seconds: float = 10.0
     policy_seconds: float = 10.0
+    disconnected_seconds: float = 8.0
     consent_seconds: float = 30.0
+    reattach_seconds: float = 15.0
     events_per_second: int = 100
     outbox_bytes: int = 1_048_576
     packets_per_second: int = 400
@@ -100,6 +103,27 @@ class LegCounters:
     rtt_seconds: float | None = None
     remote_loss: float | None = None
     dropped: dict[str, int] = field(default_factory=dict)
+
+
+def merged(before: LegCounters, after: LegCounters) -> LegCounters:
+    """What two legs counted together, one after the other; figures that are the latest known are those of `after`."""
+
+    def latest(name: str) -> float | None:
+        value: float | None = getattr(after, name)
+        return getattr(before, name) if value is None else value
+
+    causes = before.dropped.keys() | after.dropped.keys()
+    return LegCounters(
+        packets_in=before.packets_in + after.packets_in,
+        bytes_in=before.bytes_in + after.bytes_in,
+        packets_out=before.packets_out + after.packets_out,
+        bytes_out=before.bytes_out + after.bytes_out,
+        packets_lost=before.packets_lost + after.packets_lost,
+        jitter_seconds=latest("jitter_seconds"),
+        rtt_seconds=latest("rtt_seconds"),
+        remote_loss=latest("remote_loss"),
+        dropped={cause: before.dropped.get(cause, 0) + after.dropped.get(cause, 0) for cause in sorted(causes)},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +201,71 @@ class PolicyTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class TransportUsed:
+    """A leg runs over this `transport` from now on: udp, tcp, or relay where a TURN server is in between."""
+
+    leg: LegName
+    transport: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The client's checks have stopped for `seconds`; that ends nothing."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The client's checks are back after `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    """The client is gone; its session waits `seconds` for it, then ends for `reason`. `detail` is for the log."""
+
+    reason: EndReason
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reanswered:
+    """Offer `number` is answered; `restart` if ICE is restarted by it, and not by an earlier one of the same words."""
+
+    number: int
+    answer: str = field(repr=False)
+    restart: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReofferRefused:
+    """Offer `number` is refused; `message` is public. After `retry_seconds`, if given, another may be served."""
+
+    number: int
+    code: ErrorCode
+    message: str
+    retry_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reattached:
+    """A new peer connection of the client took over, `seconds` after its offer came."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReattachFailed:
+    """A new peer connection of the client did not come up; what was there before goes on. `detail` is for the log."""
+
+    reason: EndReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ending:
     """The end is decided; the client is being told and both legs are being closed."""
 
@@ -192,8 +281,20 @@ class Ended:
     counters: SessionCounters
 
 
+ClientFact = TransportUsed | Disconnected | Reconnected | ClientGone | Reattached | ReattachFailed
+ReofferFact = Reanswered | ReofferRefused
 Fact = (
-    Negotiated | OfferRefused | ServiceAnswerRefused | StageDone | PhaseChanged | Decided | PolicyTaken | Ending | Ended
+    Negotiated
+    | OfferRefused
+    | ServiceAnswerRefused
+    | StageDone
+    | PhaseChanged
+    | Decided
+    | PolicyTaken
+    | ClientFact
+    | ReofferFact
+    | Ending
+    | Ended
 )
 
 
@@ -237,4 +338,15 @@ class ReplaceLimits:
     limits: LimitRules
 
 
-Command = ServiceAnswered | EndSession | NoticeEnding | ReplacePolicy | ReplaceLimits
+@dataclass(frozen=True, slots=True)
+class Reoffered:
+    """The client offered again, to restart ICE or to take over with a new peer connection.
+
+    `Reanswered` or `ReofferRefused` with the same `number` follows, unless the session ends.
+    """
+
+    number: int
+    offer: str = field(repr=False)
+
+
+Command = ServiceAnswered | EndSession | NoticeEnding | ReplacePolicy | ReplaceLimits | Reoffered

@@ -28,7 +28,8 @@ class SessionRecord:
 
     `door` is the path family it came in by; `stages` holds seconds from the session's start by `leg.stage`;
     `request_ids` are the service's own, for a support case; `policy` and `revision` (the first 12 digits of its hash)
-    tell which instructions were in force.
+    tell which instructions were in force. `transports` names by leg what carried it, in order of use; `reattached`
+    counts the peer connections that took over from the one before.
     """
 
     session_id: str
@@ -42,3 +43,5 @@ class SessionRecord:
     stages: dict[str, float] = field(default_factory=dict)
     counters: SessionCounters = field(default_factory=SessionCounters)
     request_ids: tuple[str, ...] = ()
+    transports: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    reattached: int = 0

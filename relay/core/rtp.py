@@ -13,6 +13,9 @@ _VERSION_MASK = 0xC0
 _VERSION_2 = 0x80
 _EXTENSION = 0x10
 _CSRC_COUNT = 0x0F
+_NO_SSRC = -1
+# More than may come out of order: SRTP takes none that is later.
+_LATE_PACKETS = 1024
 
 
 class DropCause(StrEnum):
@@ -25,6 +28,7 @@ class DropCause(StrEnum):
     STUN_MALFORMED = "stun_malformed"
     STUN_UNKNOWN_SESSION = "stun_unknown_session"
     STUN_NOT_AUTHENTIC = "stun_not_authentic"
+    STUN_REPLAYED = "stun_replayed"
     ADDRESS_LIMIT = "address_limit"
     ADDRESS_TAKEN = "address_taken"
     DTLS_REFUSED = "dtls_refused"
@@ -40,6 +44,11 @@ class DropCause(StrEnum):
     OTHER_LEG_NOT_READY = "other_leg_not_ready"
     SEND_FAILED = "send_failed"
     RTCP_MALFORMED = "rtcp_malformed"
+    TCP_FRAMING = "tcp_framing"
+    TCP_UNPROVEN = "tcp_unproven"
+    TCP_LIMIT = "tcp_limit"
+    TCP_STALLED = "tcp_stalled"
+    TCP_ACCEPT = "tcp_accept"
     INTERNAL = "internal"
 
 
@@ -76,6 +85,11 @@ def classify(datagram: bytes) -> DatagramKind:
     return kind
 
 
+def is_media(datagram: bytes | memoryview) -> bool:
+    """Whether a datagram is RTP or RTCP, by its first byte."""
+    return _KINDS[datagram[0]] is DatagramKind.RTP
+
+
 def strip_extension(packet: bytes) -> bytes | None:
     """Remove header extension and contributing sources of a version 2 packet; None if its lengths do not add up.
 
@@ -98,20 +112,22 @@ class Rewriter:
     `ssrc` and `payload_type` are those of the outgoing leg.
     """
 
-    __slots__ = ("_highest", "_newest_timestamp", "_sequence_offset", "_source", "_timestamp_offset",
+    __slots__ = ("_floor", "_highest", "_newest_timestamp", "_sequence_offset", "_source", "_timestamp_offset",
                  "payload_type", "ssrc")  # fmt: skip
 
     def __init__(self, ssrc: int, payload_type: int) -> None:
         self.ssrc = ssrc
         self.payload_type = payload_type
         self._source: int | None = None
+        # Number of a new source's first packet, while older ones of it may still come late.
+        self._floor: int | None = None
         self._sequence_offset = 0
         self._timestamp_offset = 0
         self._highest = 0
         self._newest_timestamp = 0
 
     def rewrite(self, packet: bytes) -> bytes | None:
-        """Return the packet with the outgoing stream's header; None if it is malformed."""
+        """Return the packet with the outgoing stream's header; None if it is malformed, or its number was used."""
         if packet[0] & (_EXTENSION | _CSRC_COUNT):
             stripped = strip_extension(packet)
             if stripped is None:
@@ -122,6 +138,8 @@ class Rewriter:
             self._change_source(source, sequence, timestamp)
         sequence = (sequence + self._sequence_offset) & 0xFFFF
         timestamp = (timestamp + self._timestamp_offset) & 0xFFFFFFFF
+        if self._floor is not None and self._below_floor(sequence):
+            return None
         # Never back: a number used twice under one key would break SRTP.
         if (sequence - self._highest) & 0xFFFF < 0x8000:  # noqa: PLR2004 - half of the sequence number space
             self._highest = sequence
@@ -129,12 +147,25 @@ class Rewriter:
         head = pack("!BBHII", first, (second & 0x80) | self.payload_type, sequence, timestamp, self.ssrc)
         return head + packet[HEADER_LENGTH:]
 
+    def _below_floor(self, sequence: int) -> bool:
+        # A packet sent before the first one that came has a number that the source before used.
+        ahead = (sequence - (self._floor or 0)) & 0xFFFF
+        if _LATE_PACKETS < ahead < 0x8000:  # noqa: PLR2004 - half of the sequence number space
+            self._floor = None
+        return ahead >= 0x8000  # noqa: PLR2004
+
+    def expect_other_source(self) -> None:
+        """Take the next packet as that of a new source, whatever its SSRC: its numbers begin anew."""
+        if self._source is not None:
+            self._source = _NO_SSRC
+
     def _change_source(self, source: int, sequence: int, timestamp: int) -> None:
         # A new source continues where the old one stopped, so that the receiver's jitter buffer sees one stream.
         if self._source is None:
             self._highest = sequence
         else:
             self._sequence_offset = self._highest + 1 - sequence
+            self._floor = (self._highest + 1) & 0xFFFF
             self._timestamp_offset = self._newest_timestamp + OPUS_CLOCK_RATE // 50 - timestamp
         self._source = source
 

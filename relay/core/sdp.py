@@ -23,6 +23,7 @@ _DEFAULT_MAX_MESSAGE = 65_536
 _ICE_UFRAG = re.compile(r"[!-~]{4,256}")
 _ICE_PWD = re.compile(r"[!-~]{22,256}")
 _MID = re.compile(r"[!-~]{1,64}")
+_ORIGIN = re.compile(r"^o=([!-~]{1,256} [0-9]{1,32}) ", re.MULTILINE)
 _SETUP_ROLES = frozenset({"active", "passive", "actpass"})
 _DIRECTIONS = frozenset({"sendrecv", "sendonly", "recvonly", "inactive"})
 _NO_AUDIO = "Offer did not have an audio media section."
@@ -93,7 +94,11 @@ class DataMedia:
 
 @dataclass(frozen=True, slots=True)
 class RemoteDescription:
-    """What a leg must know of its peer. `sections` lists all m-sections in the order in which they must be answered."""
+    """What a leg must know of its peer. `sections` lists all m-sections in the order in which they must be answered.
+
+    `origin` is the user name and session id of the `o=` line, which a peer connection keeps in all its descriptions
+    (RFC 8866 section 5.2); empty without a usable one.
+    """
 
     ufrag: str
     pwd: str
@@ -104,6 +109,7 @@ class RemoteDescription:
     data: DataMedia | None
     sections: tuple[Section, ...]
     candidates: tuple[Candidate, ...] = field(default=())
+    origin: str = ""
 
 
 def parse_offer(text: str) -> RemoteDescription:
@@ -144,7 +150,13 @@ def _parse(text: str, *, is_offer: bool) -> RemoteDescription:
         data=data,
         sections=tuple(sections),
         candidates=() if is_offer else _candidates(sections),
+        origin=_origin(text),
     )
+
+
+def _origin(text: str) -> str:
+    found = _ORIGIN.search(text)
+    return "" if found is None else found[1]
 
 
 def _split(text: str) -> tuple[tuple[tuple[str, str], ...], list[Section]]:

@@ -13,13 +13,28 @@ CNAME = "relay"
 OPUS_PARAMETERS = "minptime=10;useinbandfec=1"
 
 _ANSWERED_DIRECTION = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly", "inactive": "inactive"}
-# RFC 8445 section 5.1.2.1: type preference of a host candidate.
-_HOST_PREFERENCE = 126
+# Type preferences of a host candidate: RFC 8445 section 5.1.2.2; TCP below UDP, RFC 6544 section 4.2.
+_HOST_PREFERENCE = {"udp": 126, "tcp": 90}
+# RFC 6544 section 4.2: direction preference of a passive candidate, in the three high bits of the local preference.
+_LOCAL_PREFERENCE = {"udp": 65_535, "tcp": (4 << 13) | 8_191}
+_TCP_TYPE = {"udp": "", "tcp": " tcptype passive"}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCandidate:
+    """Where a peer can send to: `transport` udp or tcp (passive, RFC 6544), `host` an IP address."""
+
+    transport: str
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
 class LocalTransport:
-    """Our end of a leg: ICE credentials, certificate fingerprint, DTLS role, SSRC, and where we can be reached."""
+    """Our end of a leg: ICE credentials, certificate fingerprint, DTLS role, SSRC, and where we can be reached.
+
+    `version` is that of the description (RFC 8866 section 5.2), raised by each later answer of the same connection.
+    """
 
     ufrag: str
     pwd: str
@@ -28,7 +43,7 @@ class LocalTransport:
     ssrc: int
     session_number: int
     version: int = 1
-    addresses: tuple[tuple[str, int], ...] = ()
+    candidates: tuple[LocalCandidate, ...] = ()
     ice_lite: bool = False
 
 
@@ -122,17 +137,18 @@ def _transport_lines(mid: str, local: LocalTransport) -> list[str]:
         f"a=fingerprint:{local.fingerprint.algorithm} {local.fingerprint.value}",
         f"a=setup:{local.setup}",
     ]
-    for at, (host, port) in enumerate(local.addresses):
-        priority = (_HOST_PREFERENCE << 24) | ((65_535 - at) << 8) | 255
-        lines.append(f"a=candidate:{at + 1} 1 udp {priority} {host} {port} typ host")
+    for at, each in enumerate(local.candidates):
+        priority = (_HOST_PREFERENCE[each.transport] << 24) | ((_LOCAL_PREFERENCE[each.transport] - at) << 8) | 255
+        tcp_type = _TCP_TYPE[each.transport]
+        lines.append(f"a=candidate:{at + 1} 1 {each.transport} {priority} {each.host} {each.port} typ host{tcp_type}")
     # Without candidates of our own, say that the list is open; with all of them given, say that it is complete.
-    return [*lines, "a=end-of-candidates"] if local.addresses else [*lines, "a=ice-options:trickle"]
+    return [*lines, "a=end-of-candidates"] if local.candidates else [*lines, "a=ice-options:trickle"]
 
 
 def _port(local: LocalTransport) -> int:
-    return local.addresses[0][1] if local.addresses else 9
+    return local.candidates[0].port if local.candidates else 9
 
 
 def _connection(local: LocalTransport) -> str:
-    host = local.addresses[0][0] if local.addresses else "0.0.0.0"  # noqa: S104 - the null address of RFC 8866, not a bind
+    host = local.candidates[0].host if local.candidates else "0.0.0.0"  # noqa: S104 - the null address of RFC 8866
     return f"c=IN {'IP6' if ':' in host else 'IP4'} {host}"

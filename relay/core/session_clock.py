@@ -52,6 +52,10 @@ class SessionClock:
                 return TimeShort(reason, math.ceil(at - now))
         return None
 
+    def warn_again(self) -> None:
+        """Somebody else listens now, who was warned of nothing."""
+        self._told.clear()
+
     def _due(self, last_event: float) -> dict[EndReason, tuple[float, float]]:
         """When each end comes, and how long it was to come."""
         rules, due = self.rules, {}

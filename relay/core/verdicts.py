@@ -37,6 +37,7 @@ class Rule(StrEnum):
     SESSION_ECHO = "session.echo"
     SESSION_IN_FORCE = "session.in_force"
     SESSION_OWN_UPDATE = "session.own_update"
+    SESSION_FORMER_PEER = "session.former_peer"
     SESSION_EXPIRED = "session.expired"
     RESPONSE_OVERRIDES = "responses.overrides"
     RESPONSE_FIELDS = "responses.fields"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relay.core.event_actions import Action, CloseGate, EndWith, Judged, OpenGate, ToClient, ToService
 from relay.core.event_filter import EventFilter
-from relay.core.lifecycle import Decided, LegName, SessionCounters, SessionLimits
+from relay.core.lifecycle import Decided, LegCounters, LegName, SessionCounters, SessionLimits, merged
 from relay.core.policy import EffectivePolicy
 from relay.core.quota import TokenBucket
 from relay.core.rtp import DropCause
@@ -19,6 +19,8 @@ from relay.rtc.leg import Leg, LegFault
 
 # A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
 _FLOOD_FACTOR = 10
+
+_OTHER = {LegName.DOWNSTREAM: LegName.UPSTREAM, LegName.UPSTREAM: LegName.DOWNSTREAM}
 
 # A client cannot stay by sending what is refused.
 _MOVES = frozenset({Verdict.FORWARD, Verdict.REWRITE, Verdict.STRIP})
@@ -73,7 +75,7 @@ class BridgeListener(Protocol):
 
 
 class Bridge:
-    """Carries packets and events between two legs, once both exist."""
+    """Carries packets and events between two legs, once both exist; the client's may be replaced."""
 
     def __init__(self, events: EventFilter, limits: SessionLimits, listener: BridgeListener) -> None:
         self._events = events
@@ -86,17 +88,37 @@ class Bridge:
         # When the conversation last moved, in monotonic seconds: speech shows in the service's events.
         self.last_event = time.monotonic()
         self._legs: dict[LegName, Leg] = {}
+        # What the client's legs counted that are replaced.
+        self._former = LegCounters()
+        self._gate_open = False
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
     def join(self, downstream: Leg, upstream: Leg) -> None:
         """Take the two legs; packets are authenticated and counted from now on, and forwarded once the gate is open."""
         self._legs = {LegName.DOWNSTREAM: downstream, LegName.UPSTREAM: upstream}
+        self._events.fit_messages(client=downstream.largest_message)
         self.shut_gate()
+
+    def replace_client(self, leg: Leg | None) -> None:
+        """Another leg of the client's takes over, or none is there for now; the service's side goes on as one stream.
+
+        What is for a client that is not there is judged and counted, and not kept.
+        """
+        before = self._legs.pop(LegName.DOWNSTREAM, None)
+        if before is not None:
+            before.stream.forward = _dropping(before, DropCause.GATE_CLOSED)
+            self._former = merged(self._former, before.stream.snapshot())
+        if leg is not None:
+            self._legs[LegName.DOWNSTREAM] = leg
+            self._legs[LegName.UPSTREAM].stream.expect_other_source()
+            self._events.fit_messages(client=leg.largest_message)
+            self._run(self._events.client_returned())
+        self._set_gate()
 
     def shut_gate(self) -> None:
         """Authenticate and count packets, but forward none."""
-        for leg in self._legs.values():
-            leg.stream.forward = _gate_closed(leg)
+        self._gate_open = False
+        self._set_gate()
 
     def limit_rate(self, events_per_second: int | None) -> None:
         """Take at most so many events of the client in a second, and never more than the relay's own limit."""
@@ -119,11 +141,10 @@ class Bridge:
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
-        if not self._legs:
-            return SessionCounters()
+        downstream, upstream = self._legs.get(LegName.DOWNSTREAM), self._legs.get(LegName.UPSTREAM)
         return SessionCounters(
-            self._legs[LegName.DOWNSTREAM].stream.snapshot(),
-            self._legs[LegName.UPSTREAM].stream.snapshot(),
+            self._former if downstream is None else merged(self._former, downstream.stream.snapshot()),
+            LegCounters() if upstream is None else upstream.stream.snapshot(),
             dict(self._judged),
         )
 
@@ -133,8 +154,8 @@ class Bridge:
 
     def notify_end(self, reason: EndReason) -> bool:
         """Tell the client why its session ends now; False if there is nothing to tell."""
-        leg = self._legs[LegName.DOWNSTREAM]
-        notice = self._events.notice_end(reason) if leg.can_send else None
+        leg = self._legs.get(LegName.DOWNSTREAM)
+        notice = self._events.notice_end(reason) if leg is not None and leg.can_send else None
         return notice is not None and self._to_client(notice)
 
     # --- LegListener -------------------------------------------------------------------------------------------------
@@ -210,26 +231,35 @@ class Bridge:
             self._run(self._events.client_over_rate())
 
     def _open_gate(self) -> None:
-        for name, other in ((LegName.DOWNSTREAM, LegName.UPSTREAM), (LegName.UPSTREAM, LegName.DOWNSTREAM)):
-            stream = self._legs[name].stream
-            stream.forward = self._first_packet(name, self._legs[other].stream.send)
+        self._gate_open = True
+        self._set_gate()
         self._listener.on_policy_in_force()
 
-    def _first_packet(self, name: LegName, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def _set_gate(self) -> None:
+        for leg in self._legs.values():
+            to = self._legs.get(_OTHER[leg.name])
+            if not self._gate_open:
+                leg.stream.forward = _dropping(leg, DropCause.GATE_CLOSED)
+            elif to is None:
+                leg.stream.forward = _dropping(leg, DropCause.OTHER_LEG_NOT_READY)
+            else:
+                leg.stream.forward = self._first_packet(leg, to.stream.send)
+
+    def _first_packet(self, leg: Leg, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
         def forward(packet: bytes) -> None:
             # From the second packet on there is nothing between the two streams.
-            self._legs[name].stream.forward = send
+            leg.stream.forward = send
             send(packet)
-            self._listener.on_first_audio(name)
+            self._listener.on_first_audio(leg.name)
 
         return forward
 
 
-def _gate_closed(leg: Leg) -> Callable[[bytes], None]:
+def _dropping(leg: Leg, cause: DropCause) -> Callable[[bytes], None]:
     dropped = leg.stream.dropped
 
     def drop(packet: bytes) -> None:
         del packet
-        dropped[DropCause.GATE_CLOSED] += 1
+        dropped[cause] += 1
 
     return drop

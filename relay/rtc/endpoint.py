@@ -1,7 +1,8 @@
-"""The public UDP port: every downstream leg behind one socket."""
+"""The public media port: every downstream leg behind it, whatever carries its datagrams."""
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,44 +10,54 @@ from collections.abc import Callable
 from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
 from relay.core.stun import Address, parse_binding_request
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
+from relay.rtc.path import Path, Transport
 from relay.rtc.udp import UdpSocket
 
-# How long a silent session keeps an address against another session's claim to it.
+# How long a silent session keeps a path against another session's claim to it.
 _HELD_SECONDS = 15.0
 _READS_PER_WAKE = 16
+# Everybody's datagrams wait here while the loop is busy, strangers' among them; the system may grant less (rmem_max).
+_BUFFER_BYTES = 1 << 22
+_PORT_TRIES = 8
 
 
 class Endpoint:
-    """One UDP port for all downstream legs: datagrams find their leg by ICE ufrag first, by proven address after.
+    """One UDP port, on one socket for each of `hosts`; TCP connections join with `on_datagram` and `lost`.
 
-    `dropped` counts what nobody took, by cause. Raises OSError when the port cannot be bound.
+    Datagrams find their leg by ICE ufrag first, by proven path after. `dropped` counts what nobody took, by cause.
+    Raises OSError when the port cannot be bound on every host.
     """
 
-    def __init__(self, host: str, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, hosts: tuple[str, ...], port: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.dropped: Counter[DropCause] = Counter()
         self._clock = clock
         self._by_ufrag: dict[str, IceLiteAgent] = {}
-        self._by_address: dict[Address, IceLiteAgent] = {}
-        self._socket = UdpSocket(host, port, self.on_datagram, self.dropped, _READS_PER_WAKE)
-        self.send = self._socket.send
+        self._inlets = self._bound(hosts, port)
 
     @property
     def port(self) -> int:
-        """The local port."""
-        return self._socket.port
+        """The local UDP port, the same on every host."""
+        return self._inlets[0].socket.port
 
-    def add_agent(self, ufrag: str, pwd: str, remote_ufrag: str, inlets: Inlets) -> IceLiteAgent:
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """What is bound, as `(host, port)`."""
+        return tuple((each.host, self.port) for each in self._inlets)
+
+    def add_agent(self, inlets: Inlets, remote_ufrag: str) -> IceLiteAgent:
         """Create the ICE end of a new leg, reachable from now on."""
-        agent = self._by_ufrag[ufrag] = IceLiteAgent(self, ufrag, pwd, remote_ufrag, inlets)
-        return agent
+        return IceLiteAgent(self, inlets, remote_ufrag)
 
-    def remove_agent(self, agent: IceLiteAgent) -> None:
-        """Forget a leg; later datagrams for it are a stranger's."""
-        self._by_ufrag.pop(agent.ufrag, None)
-        agent.close()
+    def listen_for(self, ufrag: str, agent: IceLiteAgent) -> None:
+        """Hand checks that name `ufrag` to an agent."""
+        self._by_ufrag[ufrag] = agent
 
-    def on_datagram(self, datagram: bytes, address: Address) -> None:
-        """Judge one datagram by length, first byte and source, and hand it to its leg."""
+    def forget(self, ufrag: str) -> None:
+        """Later checks that name `ufrag` are a stranger's."""
+        self._by_ufrag.pop(ufrag, None)
+
+    def on_datagram(self, datagram: bytes, path: Path) -> None:
+        """Judge one datagram by length, first byte and path, and hand it to its leg."""
         if not datagram:
             self.dropped[DropCause.EMPTY] += 1
             return
@@ -55,12 +66,14 @@ class Endpoint:
             return
         kind = classify(datagram)
         if kind is DatagramKind.STUN:
-            self._on_stun(datagram, address)
+            self._on_stun(datagram, path)
             return
-        agent = self._by_address.get(address)
+        agent = path.owner
         if agent is None:
             self.dropped[DropCause.STRANGER] += 1
         elif kind is DatagramKind.RTP:
+            if agent.selected is not path:
+                agent.on_media(path)
             agent.inlets.rtp(datagram)
         elif kind is DatagramKind.DTLS:
             agent.inlets.dtls(datagram)
@@ -69,23 +82,25 @@ class Endpoint:
         else:
             self.dropped[DropCause.UNRECOGNISED] += 1
 
-    def claim(self, address: Address, agent: IceLiteAgent, now: float) -> bool:
-        """Route an address to an agent that authenticated a check from it.
+    def claim(self, path: Path, agent: IceLiteAgent, now: float) -> bool:
+        """Give a path to an agent that authenticated a check on it.
 
-        A living session keeps its address: a check with a forged source must not steal another session's datagrams.
+        A living session keeps its path: a check with a forged source must not steal another session's datagrams.
         """
-        owner = self._by_address.get(address)
+        owner = path.owner
         if owner is not None and owner is not agent:
             if now - owner.last_check < _HELD_SECONDS:
                 return False
-            owner.forget(address)
-        self._by_address[address] = agent
+            owner.lose(path)
+        path.owner = agent
+        path.on_owned(path)
         return True
 
-    def release(self, address: Address, agent: IceLiteAgent) -> None:
-        """Give up an address, if this agent holds it."""
-        if self._by_address.get(address) is agent:
-            del self._by_address[address]
+    def lost(self, path: Path) -> None:
+        """A connection is gone, and with it its path."""
+        if path.owner is not None:
+            path.owner.lose(path)
+            path.owner = None
 
     def drop(self, cause: DropCause) -> None:
         """Count a datagram that is not handled."""
@@ -93,9 +108,10 @@ class Endpoint:
 
     def close(self) -> None:
         """Free the port."""
-        self._socket.close()
+        for inlet in self._inlets:
+            inlet.socket.close()
 
-    def _on_stun(self, datagram: bytes, address: Address) -> None:
+    def _on_stun(self, datagram: bytes, path: Path) -> None:
         request = parse_binding_request(datagram)
         if request is None:
             self.dropped[DropCause.STUN_MALFORMED] += 1
@@ -104,4 +120,47 @@ class Endpoint:
         if agent is None:
             self.dropped[DropCause.STUN_UNKNOWN_SESSION] += 1
             return
-        agent.on_check(datagram, request, address, self._clock())
+        agent.on_check(datagram, request, path, self._clock())
+
+    def _bound(self, hosts: tuple[str, ...], port: int) -> list[_UdpInlet]:
+        # With any free port wanted, what the first host gives may be taken on the second.
+        for attempt in range(_PORT_TRIES):
+            inlets: list[_UdpInlet] = []
+            try:
+                for host in hosts:
+                    inlets.append(_UdpInlet(self, host, inlets[0].socket.port if inlets else port))
+            except OSError as error:
+                for inlet in inlets:
+                    inlet.socket.close()
+                if port or not inlets or error.errno != errno.EADDRINUSE or attempt == _PORT_TRIES - 1:
+                    raise
+            else:
+                return inlets
+        raise AssertionError  # the last attempt returned or raised
+
+
+class _UdpInlet:
+    """One UDP socket of the public port and the paths proven through it."""
+
+    def __init__(self, endpoint: Endpoint, host: str, port: int) -> None:
+        self.host = host
+        self._endpoint = endpoint
+        self._paths: dict[Address, Path] = {}
+        self.socket = UdpSocket(host, port, self._on_datagram, endpoint.dropped, _READS_PER_WAKE, _BUFFER_BYTES)
+
+    def _on_datagram(self, datagram: bytes, address: Address) -> None:
+        path = self._paths.get(address)
+        if path is None:
+            path = self._new_path(address)
+        self._endpoint.on_datagram(datagram, path)
+
+    def _new_path(self, address: Address) -> Path:
+        send = self.socket.send
+        return Path(Transport.UDP, address, lambda datagram: send(datagram, address), self._keep, self._drop)
+
+    def _keep(self, path: Path) -> None:
+        self._paths[path.address] = path
+
+    def _drop(self, path: Path) -> None:
+        if self._paths.get(path.address) is path:
+            del self._paths[path.address]

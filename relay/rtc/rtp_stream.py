@@ -122,6 +122,14 @@ class RtpStream:
         self.bytes_out += len(rewritten) - HEADER_LENGTH
         self._last_sent = (unpack_from("!I", rewritten, 4)[0], time.monotonic())
 
+    def expect_other_source(self) -> None:
+        """What is forwarded to this stream comes from another peer from now on; it stays one stream.
+
+        That peer may use the SSRC of the one before, and numbers that were used: SRTP must see none of them twice (RFC
+        3711 section 9.1).
+        """
+        self._rewriter.expect_other_source()
+
     def on_rtcp(self, datagram: bytes) -> None:
         """Take one SRTCP datagram: reports of this leg's peer end here."""
         if self._receive is None:

@@ -33,12 +33,16 @@ class UdpSocket:
         on_datagram: Callable[[bytes, Address], None],
         dropped: Counter[DropCause],
         reads_per_wake: int = 1,
+        buffer_bytes: int = _BUFFER_BYTES,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
+            if family == socket.AF_INET6:
+                # IPv4 has a socket of its own, so that an address has one form only.
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
             self._socket.bind((host, port))
         except OSError as error:

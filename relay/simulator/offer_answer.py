@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aioice import Candidate
@@ -71,11 +72,11 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class AnswerHabits:
-    """Ways in which answers differ from one another."""
+    """Ways in which answers differ from one another. `tcp_ports`: where TCP is listened for at each address."""
 
     ice_lite: bool
     every_section: bool
-    tcp: bool
+    tcp_ports: Mapping[str, int]
     opus: bool
 
 
@@ -210,9 +211,10 @@ def _candidates(transport: Transport, habits: AnswerHabits) -> list[str]:
             priority = candidate.priority - (component - 1)
             where = f"{candidate.host} {candidate.port}"
             lines.append(f"a=candidate:{candidate.foundation} {component} udp {priority} {where} typ host")
-            if habits.tcp:
+            if candidate.host in habits.tcp_ports:
                 tcp = _TCP_PRIORITY - (component - 1)
                 # A foundation has at most 32 characters (RFC 8839 §5.1).
                 foundation = f"{candidate.foundation[:31]}t"
+                where = f"{candidate.host} {habits.tcp_ports[candidate.host]}"
                 lines.append(f"a=candidate:{foundation} {component} tcp {tcp} {where} typ host tcptype passive")
     return [*lines, "a=end-of-candidates"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiortc import (
@@ -33,11 +34,20 @@ from relay.simulator.peer_ice import (
     set_dtls_role,
     settled,
 )
+from relay.simulator.peer_tcp import PassiveTcpPort
 from relay.simulator.record import PacketCounts
 from relay.simulator.settings import SimulatorSettings
 from relay.simulator.speaker import Speaker
 
 _USERNAME_HOST = "realtime-api-vmss-prod-simulator-4000001"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPorts:
+    """The ports that all sessions share; without one for UDP each session binds its own."""
+
+    udp: Sequence[SharedUdpPort]
+    tcp: Sequence[PassiveTcpPort]
 
 
 class PeerListener(Protocol):
@@ -67,10 +77,16 @@ class Peer:
         self._offer = offer
         self._faults = faults
         self._listener = listener
-        habits = IceHabits(settings.ice_lite, settings.consent_quirk, deaf=faults.never_opens is NeverOpens.ICE)
+        habits = IceHabits(
+            settings.ice_lite,
+            settings.consent_quirk,
+            deaf=faults.never_opens is NeverOpens.ICE,
+            udp_blocked=settings.udp_blocked,
+        )
         username = f"{secrets.token_hex(4)}/{_USERNAME_HOST}"
         # A lite offerer cannot control (RFC 8445 §6.1.1).
         self._connection = IceConnection(username, controlling=offer.ice.iceLite, habits=habits)
+        self._tcp: Sequence[PassiveTcpPort] = ()
         self._ice = ice_transport(self._connection)
         self._dtls = RTCDtlsTransport(self._ice, [certificate])
         self._sctp = RTCSctpTransport(self._dtls)
@@ -83,9 +99,12 @@ class Peer:
         """RTP packets so far."""
         return self._connection.counts
 
-    async def answer(self, shared: Sequence[SharedUdpPort]) -> str:
+    async def answer(self, ports: SharedPorts) -> str:
         """Gather and write the answer. Raises OSError when an address cannot be bound."""
-        await self._connection.gather_on(self._settings.ice_addresses, shared)
+        await self._connection.gather_on(self._settings.ice_addresses, ports.udp)
+        self._tcp = ports.tcp
+        for each in ports.tcp:
+            each.add(self._connection)
         fingerprints = self._dtls.getLocalParameters().fingerprints
         transport = Transport(
             username=self._connection.local_username,
@@ -97,7 +116,7 @@ class Peer:
         habits = AnswerHabits(
             ice_lite=self._settings.ice_lite,
             every_section=self._settings.candidates_in_every_section,
-            tcp=self._settings.tcp_candidates,
+            tcp_ports=dict(each.address for each in ports.tcp),
             opus=not self._faults.no_opus,
         )
         return write_answer(self._offer, transport, habits)
@@ -139,6 +158,8 @@ class Peer:
         if self._sctp.state != "closed":
             await self._sctp.stop()
         await settled(self._dtls)
+        for each in self._tcp:
+            each.remove(self._connection)
         await self._ice.stop()
 
     def _maybe_lost(self) -> None:

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from aioice import Candidate, Connection, stun
 from aioice.candidate import candidate_foundation, candidate_priority
@@ -22,6 +22,7 @@ from relay.simulator.record import PacketCounts
 
 LITE_LIVENESS_SECONDS = 30.0
 MAX_ADDRESSES = 16
+MAX_STREAMS = 8
 _STUN = range(4)
 _RTP = range(128, 192)
 _RTCP = range(64, 96)
@@ -31,31 +32,53 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class IceHabits:
-    """How this end behaves. `deaf` from the start: it never answers a check."""
+    """How this end behaves. `deaf` from the start: it never answers a check; `udp_blocked`: none that comes by UDP."""
 
     lite: bool = False
     consent_quirk: bool = False
     deaf: bool = False
+    udp_blocked: bool = False
+
+
+class DatagramSink(Protocol):
+    """Where a stream's datagrams go."""
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """Take one datagram."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the stream has ended."""
 
 
 class _Socket(StunProtocol):
     """aioice's socket protocol, which a vanished peer neither reads nor writes."""
 
     receiver: IceConnection
+    blocked = False
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         # An empty datagram from a stranger would end the DTLS transport with an IndexError.
-        if self.receiver.silent or not data:
+        if self.receiver.silent or self.blocked or not data:
             return
         super().datagram_received(data, addr)
 
     async def send_data(self, data: bytes, addr: Address) -> None:
-        if not self.receiver.silent:
+        if not (self.receiver.silent or self.blocked):
             await super().send_data(data, addr)
 
     def send_stun(self, message: stun.Message, addr: Address) -> None:
-        if not self.receiver.silent:
+        if not (self.receiver.silent or self.blocked):
             super().send_stun(message, addr)
+
+
+class StreamTransport(Protocol):
+    """What aioice uses of a transport."""
+
+    def sendto(self, data: bytes, addr: Address) -> None:
+        """Send one datagram."""
+
+    def close(self) -> None:
+        """End the stream."""
 
 
 class SharedUdpPort(asyncio.DatagramProtocol):
@@ -162,6 +185,7 @@ class IceConnection(Connection):
         self._local_password = secrets.token_hex(12)
         self._habits = habits
         self._last_check = time.monotonic()
+        self._streams = 0
         self.silent = habits.deaf
         self.counts = PacketCounts()
 
@@ -176,6 +200,19 @@ class IceConnection(Connection):
             _, socket = await loop.create_datagram_endpoint(lambda: _Socket(self), local_addr=(address, 0))
             self._add_socket(socket)
         self._local_candidates_start = self._local_candidates_end = True
+
+    def add_stream(self, stream: StreamTransport) -> DatagramSink | None:
+        """Take a TCP connection of the peer; None when it has too many."""
+        if self._streams == MAX_STREAMS:
+            return None
+        self._streams += 1
+        socket = _Socket(self)
+        socket.connection_made(cast("asyncio.BaseTransport", stream))
+        # Never announced: the answer lists the port that all sessions share.
+        priority = candidate_priority(1, "host") >> 1
+        socket.local_candidate = Candidate("tcp", 1, "tcp", priority, "0.0.0.0", 9, "host")  # noqa: S104
+        self._protocols.append(socket)
+        return socket
 
     async def connect(self) -> None:
         """Run the checks, or wait for the peer's (lite). Raises ConnectionError."""
@@ -232,6 +269,7 @@ class IceConnection(Connection):
             port=port,
             type="host",
         )
+        socket.blocked = self._habits.udp_blocked
         self._protocols.append(socket)
         self._local_candidates.append(socket.local_candidate)
 

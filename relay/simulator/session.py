@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,7 @@ from relay.simulator.dialogue import Dialogue
 from relay.simulator.faults import SessionFaults
 from relay.simulator.identifiers import new_id
 from relay.simulator.offer_answer import Offer
-from relay.simulator.peer import Peer
-from relay.simulator.peer_ice import SharedUdpPort
+from relay.simulator.peer import Peer, SharedPorts
 from relay.simulator.record import SessionEnd, SessionRecord, SessionState
 from relay.simulator.server_events import FILTERED_TYPES, Event, for_preview
 from relay.simulator.session_object import SessionObject
@@ -66,9 +65,9 @@ class Session:
         self._tasks: set[asyncio.Task[None]] = set()
         self._end: asyncio.Future[SessionEnd] = asyncio.get_running_loop().create_future()
 
-    async def answer(self, shared: Sequence[SharedUdpPort]) -> str:
+    async def answer(self, ports: SharedPorts) -> str:
         """Bind sockets and return the SDP answer. Raises OSError."""
-        return await self._peer.answer(shared)
+        return await self._peer.answer(ports)
 
     async def run(self) -> None:
         """From answer to end. Returns when everything of this session is closed."""

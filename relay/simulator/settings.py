@@ -39,4 +39,6 @@ class SimulatorSettings:
     candidates_in_every_section: bool = True
     """False: only the first media section of the answer lists candidates."""
     tcp_candidates: bool = True
-    """Also list `tcp … tcptype passive` candidates, as the service does; nothing listens behind them."""
+    """Also list and serve `tcp … tcptype passive` candidates, as the service does: at `udp_port`'s number, else any."""
+    udp_blocked: bool = False
+    """UDP is neither answered nor sent, as behind a firewall that drops it."""

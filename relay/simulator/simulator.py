@@ -17,7 +17,9 @@ from relay.simulator.control import Control
 from relay.simulator.faults import FaultRequest, Faults
 from relay.simulator.http_surface import MAX_BODY_BYTES, HttpSurface, answer_everything
 from relay.simulator.keys import KeyRing
+from relay.simulator.peer import SharedPorts
 from relay.simulator.peer_ice import SharedUdpPort
+from relay.simulator.peer_tcp import PassiveTcpPort
 from relay.simulator.record import MAX_SESSIONS, Record, SessionEnd, SessionRecord, State
 from relay.simulator.session import Call, Session
 from relay.simulator.settings import SimulatorSettings
@@ -34,7 +36,8 @@ class Simulator:
         self.closing = asyncio.Event()
         self.url = ""
         self._certificate = RTCCertificate.generateCertificate()
-        self._shared: list[SharedUdpPort] = []
+        self._udp: list[SharedUdpPort] = []
+        self._tcp: list[PassiveTcpPort] = []
         self._seen: dict[str, SessionRecord] = {}
         self._live: dict[str, Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,7 +54,7 @@ class Simulator:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self.settings.host, self.settings.port).start()
-            await self._open_shared_port()
+            await self._open_shared_ports()
         except OSError:
             await self.close()
             raise
@@ -68,8 +71,10 @@ class Simulator:
             session.end(SessionEnd.SERVICE_CLOSED)
         if self._tasks:
             await asyncio.wait(self._tasks)
-        while self._shared:
-            await self._shared.pop().close()
+        while self._udp:
+            await self._udp.pop().close()
+        while self._tcp:
+            await self._tcp.pop().close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -115,7 +120,7 @@ class Simulator:
             raise too_many(5.0)
         session = Session(self.settings, self._certificate, call, self.record.touch)
         try:
-            answer = await session.answer(self._shared)
+            answer = await session.answer(SharedPorts(self._udp, self._tcp))
         except BaseException:
             await session.close()
             raise
@@ -144,14 +149,24 @@ class Simulator:
         finally:
             del self._live[session.record.id]
 
-    async def _open_shared_port(self) -> None:
-        if self.settings.udp_port is None:
-            return
+    async def _open_shared_ports(self) -> None:
         port = self.settings.udp_port
         for address in self.settings.ice_addresses:
-            shared = await SharedUdpPort.open(address, port)
-            self._shared.append(shared)
-            port = shared.address[1]
+            if port is not None:
+                shared = await SharedUdpPort.open(address, port)
+                self._udp.append(shared)
+                port = shared.address[1]
+            if self.settings.tcp_candidates:
+                self._tcp.append(await self._open_tcp(address, port or 0))
+
+    async def _open_tcp(self, address: str, port: int) -> PassiveTcpPort:
+        try:
+            return await PassiveTcpPort.open(address, port)
+        except OSError:
+            # The number that was free for UDP is another's for TCP: only one that was asked for must be had.
+            if self.settings.udp_port:
+                raise
+            return await PassiveTcpPort.open(address, 0)
 
 
 def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

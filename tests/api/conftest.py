@@ -14,7 +14,8 @@ from relay.config import Secret
 from relay.core.doors import Opened, OpenRequest
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import policy_from_instructions
-from relay.errors import ApiError
+from relay.core.sdp import parse_offer
+from relay.errors import ApiError, ErrorCode
 
 CLIENT_KEY = "client-key-of-alice-0001"
 OTHER_CLIENT_KEY = "client-key-of-bob-00002"
@@ -33,6 +34,7 @@ class FakeSessions:
         self.requests: list[OpenRequest] = []
         self.refusal: Exception | None = None
         self.live: dict[str, str] = {}
+        self.reoffers: list[tuple[str, str]] = []
         self.entered = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.proceed = asyncio.Event()
@@ -55,8 +57,29 @@ class FakeSessions:
     def hang_up(self, session_id: str, owner: str) -> bool:
         return self.live.get(session_id) == owner and self.live.pop(session_id) is not None
 
+    async def reoffer(self, session_id: str, owner: str, offer: str) -> str:
+        if self.live.get(session_id) != owner:
+            raise ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
+        if self.refusal is not None:
+            raise self.refusal
+        self.reoffers.append((session_id, offer))
+        return ANSWER
+
     def readiness(self) -> dict[str, str]:
         return self.reasons
+
+
+class FakeChecks:
+    """Connection checks that are answered at once, unless told that there are too many."""
+
+    def __init__(self) -> None:
+        self.askers: list[str] = []
+        self.full = False
+
+    def open(self, offer: str, asker: str) -> str | None:
+        parse_offer(offer)
+        self.askers.append(asker)
+        return None if self.full else ANSWER
 
 
 class Facts:
@@ -202,6 +225,11 @@ def sessions() -> FakeSessions:
 
 
 @pytest.fixture
+def checks() -> FakeChecks:
+    return FakeChecks()
+
+
+@pytest.fixture
 def page_directory(tmp_path):
     directory = tmp_path / "web"
     (directory / "parts").mkdir(parents=True)
@@ -214,7 +242,7 @@ def page_directory(tmp_path):
 
 
 @pytest.fixture
-async def doors(door_settings, sessions, facts, page_directory):
+async def doors(door_settings, sessions, checks, facts, page_directory):
     clock, keys = Clock(), EphemeralKeys()
     policy = policy_from_instructions(f"{CANARY}. You are Contoso's assistant.", DEPLOYMENT, None)
     app = create_public_app(
@@ -222,6 +250,7 @@ async def doors(door_settings, sessions, facts, page_directory):
         client_keys=[Secret(CLIENT_KEY), Secret(OTHER_CLIENT_KEY)],
         ephemeral_keys=keys,
         sessions=sessions,
+        checks=checks,
         policy_for=lambda _identity, _model: policy,
         telemetry=facts,
         pages=load_pages(page_directory),
@@ -240,7 +269,10 @@ async def doors(door_settings, sessions, facts, page_directory):
 @pytest.fixture
 async def operations(sessions, facts):
     app = create_operations_app(
-        sessions=sessions, render_metrics=lambda: (b"relay_ready 1\n", "text/plain; version=0.0.4"), telemetry=facts
+        sessions=sessions,
+        render_metrics=lambda: (b"relay_ready 1\n", "text/plain; version=0.0.4"),
+        telemetry=facts,
+        details={"media_addresses": ["192.0.2.1 udp 8443 tcp 8443"]},
     )
     doors = Doors(sessions, facts, Clock(), EphemeralKeys())
     listener = Listener(app, host="127.0.0.1", port=0, telemetry=facts, grace_seconds=0.5)

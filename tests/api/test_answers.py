@@ -134,7 +134,8 @@ async def test_probes_on_the_public_listener_name_checks_only(doors):
 
 
 async def test_probes_on_the_operations_listener_give_reasons(operations, sessions):
-    assert (await operations.request("GET", "/readyz")).status == 200
+    ready = await operations.request("GET", "/readyz")
+    assert (ready.status, ready.json["details"]) == (200, {"media_addresses": ["192.0.2.1 udp 8443 tcp 8443"]})
     sessions.reasons = {"capacity": "500 of 500 sessions"}
     answer = await operations.request("GET", "/readyz")
     assert (answer.status, answer.json["reasons"]) == (503, {"capacity": "500 of 500 sessions"})

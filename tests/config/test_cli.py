@@ -27,7 +27,8 @@ SERVABLE = {
     "RELAY_HTTP_HOST": "127.0.0.1",
     "RELAY_HTTP_PORT": "0",
     "RELAY_ADMIN_PORT": "0",
-    "RELAY_ICE_UDP_HOST": "127.0.0.1",
+    "RELAY_ICE_HOSTS": "127.0.0.1",
+    "RELAY_ICE_TCP_PORT": "0",
     "RELAY_ICE_UDP_PORT": "0",
     "RELAY_ICE_ADVERTISE": "127.0.0.1",
     "RELAY_LIMITS_DRAIN_SECONDS": "1",
@@ -87,7 +88,7 @@ def test_help_teaches_every_command_and_exit_code(capsys):
         main(["--help"])
     assert left.value.code == ExitCode.OK
     text = capsys.readouterr().out
-    for command in ("serve", "demo", "simulate-azure", "check", "version"):
+    for command in ("serve", "demo", "simulate-azure", "check", "doctor", "version"):
         assert re.search(rf"^ +{command}\s", text, re.MULTILINE)
     assert re.findall(r"^  (\d)  ", text, re.MULTILINE) == [str(code.value) for code in ExitCode]
 

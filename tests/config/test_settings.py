@@ -20,6 +20,7 @@ from relay.config import (
     catalogue,
     load_settings,
 )
+from relay.config_network import Advertised
 from relay.core.lifecycle import SessionLimits
 
 CANARY = "canary-0123456789-secret"
@@ -219,7 +220,7 @@ def test_names_that_kubernetes_makes_for_a_service_called_relay_are_passed_over(
         ("RELAY_ALLOWED_ORIGINS", "null", "not an origin"),
         ("RELAY_ICE_ADVERTISE", "0.0.0.0", "reached"),
         ("RELAY_ICE_ADVERTISE", "10.0.0.256", "neither"),
-        ("RELAY_ICE_UDP_HOST", "localhost", "not an IP address"),
+        ("RELAY_ICE_HOSTS", "localhost", "not an IP address"),
         ("RELAY_POLICY_ALLOW_EMPTY", "yes", "neither true nor false"),
         ("RELAY_INSTRUCTIONS", "a\x1b[31m", "control character"),
         ("RELAY_INSTRUCTIONS", "ü" * 32_769, "65536 bytes"),
@@ -248,7 +249,7 @@ def test_lists_read_the_same_from_both_sources(yaml_file):
     path = yaml_file("http:\n  trusted_proxies: [10.0.0.0/8, '::1']\nice:\n  advertise: auto, 203.0.113.7\n")
     settings = load_settings(path, {})
     assert settings.http.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1"))
-    assert settings.ice.advertise == ("auto", "203.0.113.7")
+    assert settings.ice.advertise == (Advertised("auto"), Advertised("203.0.113.7"))
     environ = {"RELAY_TRUSTED_PROXIES": "10.0.0.0/8, ::1", "RELAY_ICE_ADVERTISE": "auto,203.0.113.7"}
     assert dataclasses.replace(load_settings(None, environ), origins={}) == dataclasses.replace(settings, origins={})
 

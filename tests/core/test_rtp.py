@@ -102,3 +102,30 @@ def test_a_late_packet_does_not_make_a_new_source_reuse_numbers():
     sent += [rewriter.rewrite(packet(sequence=each, ssrc=8)) for each in (9, 10)]
     numbers = [unpack_from("!H", each, 2)[0] for each in sent if each is not None]
     assert numbers == [100, 102, 103, 101, 104, 105]
+
+
+def test_another_peer_may_use_the_same_source_and_old_numbers():
+    """A client that was reloaded: nothing says that its SSRC is new, and its SRTP takes any number."""
+    rewriter = Rewriter(1, 96)
+    sent = [rewriter.rewrite(packet(sequence=each, timestamp=each * 960, ssrc=7)) for each in (100, 101, 102)]
+    rewriter.expect_other_source()
+    sent += [rewriter.rewrite(packet(sequence=each, timestamp=each * 960, ssrc=7)) for each in (100, 101)]
+    assert [unpack_from("!HI", each, 2) for each in sent] == [(at, at * 960) for at in range(100, 105)]
+
+
+def test_before_the_first_packet_there_is_no_source_to_replace():
+    rewriter = Rewriter(1, 96)
+    rewriter.expect_other_source()
+    assert unpack_from("!H", rewriter.rewrite(packet(sequence=100)), 2)[0] == 100
+
+
+def test_packets_of_a_new_source_that_come_late_take_no_number_of_the_one_before():
+    rewriter = Rewriter(1, 96)
+    for each in (100, 101):
+        rewriter.rewrite(packet(sequence=each, ssrc=7))
+    sent = [rewriter.rewrite(packet(sequence=each, ssrc=8)) for each in (10, 9, 12, 11)]
+    assert [None if each is None else unpack_from("!H", each, 2)[0] for each in sent] == [102, None, 104, 103]
+    # Long after it, a number that lies half the space away is a new one.
+    numbers = [rewriter.rewrite(packet(sequence=at & 0xFFFF, ssrc=8)) for at in range(13, 70_000)]
+    assert None not in numbers
+    assert unpack_from("!H", numbers[-1], 2)[0] == (102 + 69_999 - 10) & 0xFFFF

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.sdp import Fingerprint, SdpError, parse_answer, parse_offer
-from relay.core.sdp_build import LocalTransport, answer_setup, build_answer, build_service_offer
+from relay.core.sdp_build import LocalCandidate, LocalTransport, answer_setup, build_answer, build_service_offer
 
 DIGEST = ":".join(["AB"] * 32)
 
@@ -47,13 +47,15 @@ AZURE = "\r\n".join(
 
 LOCAL = LocalTransport(
     ufrag="0123456789abcdef", pwd="p" * 32, fingerprint=Fingerprint("sha-256", DIGEST), setup="passive", ssrc=77,
-    session_number=5, addresses=(("192.0.2.1", 8443), ("192.0.2.9", 8443)), ice_lite=True,
+    session_number=5, ice_lite=True,
+    candidates=tuple(LocalCandidate("udp", host, 8443) for host in ("192.0.2.1", "192.0.2.9")),
 )  # fmt: skip
 
 
 def test_v190_chromium_offer():
     offer = parse_offer(CHROMIUM)
     assert (offer.ufrag, offer.pwd, offer.setup) == ("EsAw", "P2uYro0UCOQ4zxjKXaWCBui1", "actpass")
+    assert offer.origin == "- 4611731400430051336"
     assert offer.audio.payload_type == 111
     assert offer.audio.direction == "sendrecv"
     assert offer.data is not None
@@ -220,3 +222,18 @@ def test_any_text_is_refused_or_read(text):
             parse_offer(form)
         except SdpError as error:
             assert str(error)  # noqa: PT017 - the point is that nothing else is raised
+
+
+@pytest.mark.parametrize(
+    ("line", "origin"),
+    [
+        ("o=mozilla...THIS_IS_SDPARTA-99.0 84 3 IN IP4 0.0.0.0", "mozilla...THIS_IS_SDPARTA-99.0 84"),
+        ("o=- x 2 IN IP4 127.0.0.1", ""),
+        (f"o=- {'1' * 33} 2 IN IP4 127.0.0.1", ""),
+        ("b=AS:1", ""),
+    ],
+)
+def test_the_origin_of_an_offer(line, origin):
+    """What makes an offer one of the same peer connection (RFC 8866 section 5.2); without it, it is another's."""
+    offer = CHROMIUM.replace("o=- 4611731400430051336 2 IN IP4 127.0.0.1", line)
+    assert parse_offer(offer).origin == origin

@@ -8,9 +8,9 @@ from struct import pack
 
 import pytest
 from aiortc.rtcsctptransport import WEBRTC_DCEP, WEBRTC_STRING
+from support.service import bounds
 from support.sessions import client_of, end_notice, started, watched
 
-from relay.config import LimitSettings
 from relay.rtc.sctp import Association
 
 CLEAR = {"type": "input_audio_buffer.clear"}
@@ -36,12 +36,12 @@ async def send_raw(client, kind, data, stream=None):
 
 
 async def test_the_client_vanishes():
-    async with watched(limits=LimitSettings(consent_seconds=2.0)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(consent_seconds=2.0)) as watch, client_of(watch) as client:
         await client.connect()
         await client.event("session.created")
         silence(client)
         record = await watch.ended()
-        assert (record.reason, record.detail) == ("client_lost", "no checks from the client")
+        assert (record.reason, record.detail) == ("client_lost", "no checks and no media from the client")
         await watch.hung_up()
 
 
@@ -59,7 +59,7 @@ async def test_the_client_leaves(what):
 
 
 async def test_the_client_never_answers_on_the_network():
-    async with watched(limits=LimitSettings(ice_seconds=1.0)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(ice_seconds=1.0)) as watch, client_of(watch) as client:
         status, _ = await client.post_offer(await client.offer(), await client.mint())
         assert status == 201
         record = await watch.ended()
@@ -69,7 +69,7 @@ async def test_the_client_never_answers_on_the_network():
 
 
 async def test_the_client_never_starts_dtls():
-    async with watched(limits=LimitSettings(dtls_seconds=1.0)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(dtls_seconds=1.0)) as watch, client_of(watch) as client:
         offer = await client.offer()
         over = asyncio.Event()
 
@@ -97,7 +97,7 @@ async def test_the_client_has_another_certificate_than_its_offer_says():
 
 
 async def test_the_client_never_opens_a_channel():
-    async with watched(limits=LimitSettings(channel_seconds=1.0)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(channel_seconds=1.0)) as watch, client_of(watch) as client:
         offer = await client.offer()
 
         async def never(*_):
@@ -206,7 +206,7 @@ async def test_an_offer_of_audio_alone_is_a_session_too():
 
 
 async def test_a_little_too_much_is_refused_and_a_flood_ends_the_session():
-    async with watched(limits=LimitSettings(events_per_second=20)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(events_per_second=20)) as watch, client_of(watch) as client:
         await client.connect()
         for _ in range(45):
             client.send(CLEAR)
@@ -223,7 +223,7 @@ async def test_a_little_too_much_is_refused_and_a_flood_ends_the_session():
 
 
 async def test_a_client_that_does_not_read_is_ended_before_events_pile_up():
-    async with watched(limits=LimitSettings(outbox_bytes=65_536)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(outbox_bytes=65_536)) as watch, client_of(watch) as client:
         await client.connect()
         await client.event("session.created")
 

@@ -7,10 +7,9 @@ import asyncio
 import aioice.ice
 import pytest
 from support.client import Client
-from support.service import CLIENT_KEY
+from support.service import CLIENT_KEY, bounds
 from support.sessions import answered, client_of, end_notice, no_secret_in, started, watched
 
-from relay.config import LimitSettings
 from relay.simulator import SimulatorSettings
 
 REFUSALS = [
@@ -84,9 +83,9 @@ async def test_a_key_opens_one_session_at_a_time():
 
 
 STALLS = [
-    ("ice", "service_unreachable", LimitSettings(ice_seconds=1.0)),
-    ("dtls", "service_dtls_failed", LimitSettings(dtls_seconds=1.0)),
-    ("channel", "service_channel_timeout", LimitSettings(channel_seconds=1.0)),
+    ("ice", "service_unreachable", bounds(ice_seconds=1.0)),
+    ("dtls", "service_dtls_failed", bounds(dtls_seconds=1.0)),
+    ("channel", "service_channel_timeout", bounds(channel_seconds=1.0)),
 ]
 
 
@@ -107,7 +106,7 @@ async def test_set_up_at_the_service_stalls(stage, reason, limits):
 
 
 async def test_no_session_created():
-    async with watched(limits=LimitSettings(policy_seconds=0.5)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(policy_seconds=0.5)) as watch, client_of(watch) as client:
         watch.world.simulator.fault(no_session_created=True)
         await started(client)
         await client.opened.wait()
@@ -264,7 +263,7 @@ async def test_a_relay_that_stops_says_so_and_hangs_up():
 
 
 async def test_a_session_beyond_capacity_is_refused_and_nothing_is_asked_of_the_service():
-    async with watched(limits=LimitSettings(max_sessions=1)) as watch, client_of(watch) as client:
+    async with watched(limits=bounds(max_sessions=1)) as watch, client_of(watch) as client:
         await client.connect()
         async with Client(watch.world.url, CLIENT_KEY) as second:
             status, headers, error = await answered(second, await second.mint())

@@ -28,7 +28,8 @@ ENVIRONMENT = {
     "RELAY_HTTP_HOST": "127.0.0.1",
     "RELAY_HTTP_PORT": "0",
     "RELAY_ADMIN_PORT": "0",
-    "RELAY_ICE_UDP_HOST": "127.0.0.1",
+    "RELAY_ICE_HOSTS": "127.0.0.1",
+    "RELAY_ICE_TCP_PORT": "0",
     "RELAY_ICE_UDP_PORT": "0",
     "RELAY_LOG_FORMAT": "json",
 }

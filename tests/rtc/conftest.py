@@ -11,7 +11,7 @@ import pytest
 from relay.core.lifecycle import LegName, SessionLimits
 from relay.core.rtp import DatagramKind, classify
 from relay.core.sdp import parse_answer, parse_offer
-from relay.core.sdp_build import LocalTransport, build_answer, build_service_offer
+from relay.core.sdp_build import LocalCandidate, LocalTransport, build_answer, build_service_offer
 from relay.rtc.dtls import SharedCertificate, fingerprint_of
 from relay.rtc.leg import Leg, LegFault
 
@@ -136,4 +136,5 @@ def _local(leg: Leg, setup: str, *addresses: tuple[str, int]) -> LocalTransport:
     # Private name: the certificate is the transport's own business once it is made.
     certificate = leg._dtls._RTCDtlsTransport__local_certificate
     fingerprint, lite = fingerprint_of(certificate), bool(addresses)
-    return LocalTransport(UFRAG, PWD, fingerprint, setup, leg.stream.ssrc, 1, addresses=addresses, ice_lite=lite)
+    candidates = tuple(LocalCandidate("udp", host, port) for host, port in addresses)
+    return LocalTransport(UFRAG, PWD, fingerprint, setup, leg.stream.ssrc, 1, candidates=candidates, ice_lite=lite)

@@ -12,7 +12,8 @@ from aioice import stun
 
 from relay.core.rtp import DropCause
 from relay.rtc.endpoint import Endpoint
-from relay.rtc.ice_lite import MAX_ADDRESSES, IceLiteAgent, Inlets
+from relay.rtc.ice_lite import MAX_PATHS, IceLiteAgent, Inlets, SeenChecks
+from relay.rtc.path import Path, Transport
 
 CLIENT_HELLO = b"\x16\xfe\xff" + bytes(60)
 RTP = b"\x80\x6f" + bytes(40)
@@ -54,7 +55,7 @@ def clock():
 
 @pytest.fixture
 async def endpoint(clock):
-    port = Endpoint("127.0.0.1", 0, clock)
+    port = Endpoint(("127.0.0.1",), 0, clock)
     yield port
     port.close()
 
@@ -64,7 +65,7 @@ class Wire:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.sent: list[tuple[bytes, object]] = []
-        endpoint.send = lambda datagram, address: self.sent.append((datagram, address)) or True
+        endpoint._inlets[0].socket.send = lambda datagram, address: self.sent.append((datagram, address)) or True
 
     def last(self, key: str) -> stun.Message:
         """The last answer, whose integrity aioice checks with the key."""
@@ -73,22 +74,35 @@ class Wire:
         return message
 
 
-def agent_of(endpoint: Endpoint, name: str = "one") -> tuple[IceLiteAgent, Taken]:
+def arrive(endpoint: Endpoint, datagram: bytes, address: tuple[str, int]) -> None:
+    """A datagram as the socket hands it over."""
+    endpoint._inlets[0]._on_datagram(datagram, address)
+
+
+def held(endpoint: Endpoint) -> set[tuple[str, int]]:
+    """The addresses that are somebody's."""
+    return set(endpoint._inlets[0]._paths)
+
+
+def agent_of(endpoint: Endpoint) -> tuple[IceLiteAgent, Taken]:
     taken = Taken()
-    return endpoint.add_agent(f"ufrag-{name}", f"password-of-{name}-long-enough", "peer", taken.inlets), taken
+    return endpoint.add_agent(taken.inlets, "peer"), taken
 
 
-def check(agent: IceLiteAgent, *, key: str | None = None, username: str | None = None, nominate=False, **more) -> bytes:
-    """A connectivity check as a controlling agent sends it; `more` are further attributes."""
+def check(
+    agent: IceLiteAgent, *, key: str | None = None, username: str | None = None, nominate=False, of=None, **more
+) -> bytes:
+    """A check as a controlling agent sends it, under credentials `of` (default: the newest); `more` are attributes."""
+    of = of or agent.credentials
     message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    message.attributes["USERNAME"] = username or f"{agent.ufrag}:peer"
+    message.attributes["USERNAME"] = username or f"{of.ufrag}:{of.remote_ufrag}"
     message.attributes["PRIORITY"] = 1
     if "ICE-CONTROLLED" not in more:
         message.attributes["ICE-CONTROLLING"] = 1
     message.attributes.update(more)
     if nominate:
         message.attributes["USE-CANDIDATE"] = None
-    message.add_message_integrity((key or agent.pwd).encode())
+    message.add_message_integrity((key or of.pwd).encode())
     message.add_fingerprint()
     return bytes(message)
 
@@ -104,7 +118,7 @@ async def test_a_check_is_answered_with_the_address_it_came_from(endpoint):
         assert answer.message_class is stun.Class.RESPONSE
         assert answer.attributes["XOR-MAPPED-ADDRESS"] == peer.getsockname()
         await asyncio.wait_for(agent.connected(), 5)
-        assert agent.selected == peer.getsockname()
+        assert agent.selected.address == peer.getsockname()
         assert agent.send(b"\x80hello")
         assert await asyncio.wait_for(loop.sock_recv(peer, 2048), 5) == b"\x80hello"
 
@@ -112,7 +126,7 @@ async def test_a_check_is_answered_with_the_address_it_came_from(endpoint):
 async def test_strangers_reach_nobody_and_get_no_answer(endpoint):
     wire = Wire(endpoint)
     agent, taken = agent_of(endpoint)
-    endpoint.on_datagram(check(agent), HERE)
+    arrive(endpoint, check(agent), HERE)
     answers = len(wire.sent)
     expected = [
         (b"", DropCause.EMPTY),
@@ -125,14 +139,14 @@ async def test_strangers_reach_nobody_and_get_no_answer(endpoint):
         (b"\x00", DropCause.STUN_MALFORMED),
         (check(agent, username="nobody:peer"), DropCause.STUN_UNKNOWN_SESSION),
         (check(agent, key="another password, wrong"), DropCause.STUN_NOT_AUTHENTIC),
-        (check(agent, username=f"{agent.ufrag}:stranger"), DropCause.STUN_NOT_AUTHENTIC),
+        (check(agent, username=f"{agent.credentials.ufrag}:stranger"), DropCause.STUN_NOT_AUTHENTIC),
     ]
     for datagram, cause in expected:
         before = endpoint.dropped[cause]
-        endpoint.on_datagram(datagram, THERE)
+        arrive(endpoint, datagram, THERE)
         assert endpoint.dropped[cause] == before + 1, cause
     assert (len(taken), len(wire.sent)) == (0, answers)
-    assert agent.selected == HERE
+    assert agent.selected.address == HERE
 
 
 async def test_random_datagrams_are_counted_and_nothing_more(endpoint):
@@ -140,7 +154,7 @@ async def test_random_datagrams_are_counted_and_nothing_more(endpoint):
     agent_of(endpoint)
     source = random.Random(7)
     for _ in range(5000):
-        endpoint.on_datagram(source.randbytes(source.randrange(0, 1700)), THERE)
+        arrive(endpoint, source.randbytes(source.randrange(0, 1700)), THERE)
     assert sum(endpoint.dropped.values()) == 5000
     assert wire.sent == []
 
@@ -165,64 +179,65 @@ async def test_strangers_do_not_stop_the_socket(endpoint):
 async def test_after_a_check_each_kind_has_its_inlet(endpoint):
     Wire(endpoint)
     agent, taken = agent_of(endpoint)
-    endpoint.on_datagram(CLIENT_HELLO, HERE)
+    arrive(endpoint, CLIENT_HELLO, HERE)
     assert taken.dtls == []
-    endpoint.on_datagram(check(agent), HERE)
+    arrive(endpoint, check(agent), HERE)
     for datagram in (CLIENT_HELLO, RTP, RTCP, b"\xff" * 20):
-        endpoint.on_datagram(datagram, HERE)
+        arrive(endpoint, datagram, HERE)
     assert (taken.dtls, taken.rtp, taken.rtcp) == ([CLIENT_HELLO], [RTP], [RTCP])
     assert endpoint.dropped == {DropCause.STRANGER: 1, DropCause.UNRECOGNISED: 1}
 
 
 async def test_a_living_session_keeps_its_address(endpoint, clock):
     wire = Wire(endpoint)
-    (one, of_one), (two, of_two) = agent_of(endpoint, "one"), agent_of(endpoint, "two")
-    endpoint.on_datagram(check(one), HERE)
+    (one, of_one), (two, of_two) = agent_of(endpoint), agent_of(endpoint)
+    arrive(endpoint, check(one), HERE)
     clock.now += 14.9
-    endpoint.on_datagram(check(two), HERE)
+    arrive(endpoint, check(two), HERE)
     assert endpoint.dropped[DropCause.ADDRESS_TAKEN] == 1
     assert (two.selected, len(wire.sent)) == (None, 1)
-    endpoint.on_datagram(RTP, HERE)
+    arrive(endpoint, RTP, HERE)
     assert (len(of_one), len(of_two)) == (1, 0)
     # Silent for 15 s it has lost it.
     clock.now += 0.2
-    endpoint.on_datagram(check(two), HERE)
-    endpoint.on_datagram(RTP, HERE)
+    arrive(endpoint, check(two), HERE)
+    arrive(endpoint, RTP, HERE)
     assert (len(of_one), len(of_two)) == (1, 1)
-    assert (one.selected, two.selected) == (None, HERE)
+    assert one.selected is None
+    assert two.selected.address == HERE
     assert not one.send(RTP)
 
 
 async def test_a_session_proves_a_bounded_number_of_addresses(endpoint, clock):
     Wire(endpoint)
     agent, taken = agent_of(endpoint)
-    addresses = [("127.0.0.1", 41_000 + number) for number in range(MAX_ADDRESSES + 5)]
-    endpoint.on_datagram(check(agent, nominate=True), addresses[0])
+    addresses = [("127.0.0.1", 41_000 + number) for number in range(MAX_PATHS + 5)]
+    arrive(endpoint, check(agent, nominate=True), addresses[0])
     for address in addresses[1:]:
         clock.now += 0.1
-        endpoint.on_datagram(check(agent), address)
+        arrive(endpoint, check(agent), address)
     assert endpoint.dropped[DropCause.ADDRESS_LIMIT] == 5
-    assert len(endpoint._by_address) == len(agent._addresses) == MAX_ADDRESSES
+    assert len(held(endpoint)) == len(agent._paths) == MAX_PATHS
     # The oldest go; the selected one stays whatever its age.
-    assert agent.selected == addresses[0]
+    assert agent.selected.address == addresses[0]
     for address in addresses:
-        endpoint.on_datagram(RTP, address)
-    assert len(taken.rtp) == MAX_ADDRESSES
-    endpoint.remove_agent(agent)
-    assert (endpoint._by_address, endpoint._by_ufrag) == ({}, {})
-    endpoint.on_datagram(check(agent), HERE)
+        arrive(endpoint, RTP, address)
+    assert len(taken.rtp) == MAX_PATHS
+    agent.close()
+    assert (held(endpoint), endpoint._by_ufrag) == (set(), {})
+    arrive(endpoint, check(agent), HERE)
     assert endpoint.dropped[DropCause.STUN_UNKNOWN_SESSION] == 1
 
 
 async def test_the_peer_nominates(endpoint):
     wire = Wire(endpoint)
     agent, _ = agent_of(endpoint)
-    endpoint.on_datagram(check(agent), HERE)
-    assert agent.selected == HERE
-    endpoint.on_datagram(check(agent, nominate=True), THERE)
-    assert agent.selected == THERE
-    endpoint.on_datagram(check(agent), HERE)
-    assert agent.selected == THERE
+    arrive(endpoint, check(agent), HERE)
+    assert agent.selected.address == HERE
+    arrive(endpoint, check(agent, nominate=True), THERE)
+    assert agent.selected.address == THERE
+    arrive(endpoint, check(agent), HERE)
+    assert agent.selected.address == THERE
     agent.send(RTP)
     assert wire.sent[-1] == (RTP, THERE)
 
@@ -230,10 +245,10 @@ async def test_the_peer_nominates(endpoint):
 async def test_a_role_conflict_is_answered_and_proves_nothing(endpoint):
     wire = Wire(endpoint)
     agent, _ = agent_of(endpoint)
-    endpoint.on_datagram(check(agent, **{"ICE-CONTROLLED": 1}), HERE)
-    answer = wire.last(agent.pwd)
+    arrive(endpoint, check(agent, **{"ICE-CONTROLLED": 1}), HERE)
+    answer = wire.last(agent.credentials.pwd)
     assert (answer.message_class, answer.attributes["ERROR-CODE"][0]) == (stun.Class.ERROR, 487)
-    assert (agent.selected, endpoint._by_address, agent.last_check) == (None, {}, 0.0)
+    assert (agent.selected, held(endpoint), agent.last_check) == (None, set(), 0.0)
 
 
 async def test_answers_are_signed_and_no_larger_than_twice_the_check(endpoint):
@@ -241,15 +256,130 @@ async def test_answers_are_signed_and_no_larger_than_twice_the_check(endpoint):
     wire = Wire(endpoint)
     agent, _ = agent_of(endpoint)
     asked = check(agent)
-    endpoint.on_datagram(asked, HERE)
-    assert wire.last(agent.pwd).attributes["XOR-MAPPED-ADDRESS"] == HERE
+    arrive(endpoint, asked, HERE)
+    assert wire.last(agent.credentials.pwd).attributes["XOR-MAPPED-ADDRESS"] == HERE
     assert len(wire.sent[-1][0]) <= 2 * len(asked)
 
 
 async def test_a_taken_port_is_an_error_and_a_closed_one_is_free():
-    first = Endpoint("127.0.0.1", 0)
+    first = Endpoint(("127.0.0.1",), 0)
     port = first.port
     with pytest.raises(OSError, match="in use"):
-        Endpoint("127.0.0.1", port)
+        Endpoint(("127.0.0.1",), port)
     first.close()
-    Endpoint("127.0.0.1", port).close()
+    Endpoint(("127.0.0.1",), port).close()
+
+
+async def test_both_families_share_the_port_and_answer_on_their_own_socket(clock):
+    endpoint = Endpoint(("127.0.0.1", "::1"), 0, clock)
+    agent, _ = agent_of(endpoint)
+    loop = asyncio.get_running_loop()
+    try:
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family, socket.SOCK_DGRAM) as peer:
+                peer.bind((host, 0))
+                peer.setblocking(False)
+                peer.sendto(check(agent, nominate=True), (host, endpoint.port))
+                answer = stun.parse_message(await asyncio.wait_for(loop.sock_recv(peer, 2048), 5))
+                assert answer.attributes["XOR-MAPPED-ADDRESS"] == peer.getsockname()[:2]
+                assert agent.selected.address == peer.getsockname()
+    finally:
+        endpoint.close()
+
+
+async def test_after_a_restart_both_credentials_serve_until_the_peer_nominates_under_the_new(endpoint):
+    wire = Wire(endpoint)
+    agent, _ = agent_of(endpoint)
+    old = agent.credentials
+    arrive(endpoint, check(agent, nominate=True), HERE)
+    new = agent.restart("again")
+    assert new.ufrag != old.ufrag
+    assert new.pwd != old.pwd
+    arrive(endpoint, check(agent, of=old, nominate=True), HERE)
+    wire.last(old.pwd)
+    arrive(endpoint, check(agent, of=new), THERE)
+    wire.last(new.pwd)
+    # The ufrag of one with the password of the other, and the peer's old name, open nothing.
+    for forged in (check(agent, key=old.pwd), check(agent, username=f"{new.ufrag}:peer")):
+        arrive(endpoint, forged, THERE)
+    assert endpoint.dropped[DropCause.STUN_NOT_AUTHENTIC] == 2
+    assert agent.selected.address == HERE
+    arrive(endpoint, check(agent, nominate=True), THERE)
+    assert agent.selected.address == THERE
+    arrive(endpoint, check(agent, of=old), HERE)
+    assert endpoint.dropped[DropCause.STUN_UNKNOWN_SESSION] == 1
+    assert set(endpoint._by_ufrag) == {new.ufrag}
+
+
+async def test_many_restarts_leave_two_credentials_at_most(endpoint):
+    agent, _ = agent_of(endpoint)
+    for number in range(20):
+        agent.restart(f"peer{number}")
+    assert len(endpoint._by_ufrag) == 2
+    agent.close()
+    assert endpoint._by_ufrag == {}
+
+
+async def test_media_on_a_newer_path_moves_ours(endpoint, clock):
+    """A NAT gave the peer another port, and its browser checks from there without nominating again."""
+    Wire(endpoint)
+    agent, taken = agent_of(endpoint)
+    arrive(endpoint, check(agent, nominate=True), HERE)
+    arrive(endpoint, RTP, THERE)
+    assert (agent.selected.address, endpoint.dropped[DropCause.STRANGER]) == (HERE, 1)
+    clock.now += 2
+    arrive(endpoint, check(agent), THERE)
+    assert agent.selected.address == HERE
+    arrive(endpoint, RTP, THERE)
+    assert (agent.selected.address, taken.rtp) == (THERE, [RTP])
+    # A straggler of the old path does not move it back.
+    arrive(endpoint, RTP, HERE)
+    assert agent.selected.address == THERE
+
+
+async def test_a_connection_is_a_path_until_it_is_lost(endpoint):
+    """What a TCP listener does with a connection of its own."""
+    Wire(endpoint)
+    agent, taken = agent_of(endpoint)
+    sent, released = [], []
+    connection = Path(
+        Transport.TCP, THERE, lambda datagram: sent.append(datagram) or True, lambda _: None, released.append
+    )
+    arrive(endpoint, check(agent, nominate=True), HERE)
+    endpoint.on_datagram(RTP, connection)
+    assert taken.rtp == []
+    endpoint.on_datagram(check(agent, nominate=True), connection)
+    endpoint.on_datagram(RTP, connection)
+    assert (agent.selected, taken.rtp, len(sent)) == (connection, [RTP], 1)
+    endpoint.lost(connection)
+    assert (agent.selected.address, released) == (HERE, [])
+    endpoint.on_datagram(RTP, connection)
+    assert taken.rtp == [RTP]
+    again = Path(Transport.TCP, THERE, lambda _: True, lambda _: None, released.append)
+    endpoint.on_datagram(check(agent), again)
+    agent.close()
+    assert released == [again]
+
+
+async def test_a_check_seen_before_proves_no_other_path(endpoint):
+    """Signed as it is, it may have been overheard; from the path it came on first, it is a retransmission."""
+    wire = Wire(endpoint)
+    agent, _ = agent_of(endpoint)
+    overheard = check(agent, nominate=True)
+    for _ in range(2):
+        arrive(endpoint, overheard, HERE)
+    arrive(endpoint, overheard, THERE)
+    assert (agent.selected.address, held(endpoint), len(wire.sent)) == (HERE, {HERE}, 2)
+    assert endpoint.dropped == {DropCause.STUN_REPLAYED: 1}
+    arrive(endpoint, check(agent, nominate=True), THERE)
+    assert agent.selected.address == THERE
+
+
+def test_seen_checks_are_few_bits_and_rarely_taken_for_others():
+    source = random.Random(5)
+    seen = SeenChecks()
+    hour = [source.randbytes(12) for _ in range(1440)]
+    for each in hour:
+        seen.add(each)
+    assert all(each in seen for each in hour)
+    assert sum(source.randbytes(12) in seen for _ in range(10_000)) < 50

@@ -12,8 +12,10 @@ import pytest
 from aiortc.rtcdtlstransport import SRTP_PROFILES
 
 from relay.core.lifecycle import (
+    ClientGone,
     Decided,
     Dialect,
+    Disconnected,
     Ended,
     EndSession,
     LegCounters,
@@ -23,6 +25,12 @@ from relay.core.lifecycle import (
     OfferRefused,
     Phase,
     PhaseChanged,
+    Reanswered,
+    Reattached,
+    ReattachFailed,
+    Reconnected,
+    Reoffered,
+    ReofferRefused,
     ServiceAnswered,
     ServiceAnswerRefused,
     SessionCounters,
@@ -30,11 +38,12 @@ from relay.core.lifecycle import (
     SessionStart,
     Stage,
     StageDone,
+    TransportUsed,
 )
 from relay.core.policy import policy_from_instructions
 from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
-from relay.errors import EndReason
+from relay.errors import EndReason, ErrorCode
 from relay.rtc.dtls import REPLAY_WINDOW, DtlsPath, SharedCertificate
 from relay.rtc.leg import LegFault
 
@@ -155,6 +164,15 @@ FACTS_AND_COMMANDS = [
     StageDone(LegName.UPSTREAM, Stage.ICE, 0.5),
     PhaseChanged(Phase.ACTIVE),
     Decided(LegName.DOWNSTREAM, "session.update", "rewrite", "session.instructions"),
+    TransportUsed(LegName.DOWNSTREAM, "tcp"),
+    Disconnected(8.5),
+    Reconnected(9.5),
+    ClientGone(EndReason.CLIENT_LEFT, "DTLS closed", 15.0),
+    Reanswered(1, "v=0", restart=True),
+    ReofferRefused(2, ErrorCode.RATE_LIMIT_EXCEEDED, "m", 6),
+    Reattached(0.2),
+    ReattachFailed(EndReason.CLIENT_UNREACHABLE, "ice"),
+    Reoffered(1, "v=0"),
     ServiceAnswered("v=0"),
     EndSession(EndReason.CLIENT_HUNG_UP),
     NoticeEnding(EndReason.RELAY_DRAINING, 30),

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pylibsrtp
 import pytest
-from aioice import Candidate, Connection
-from aioice.ice import CandidatePair, StunProtocol
+from aioice.stun import TransactionError, TransactionFailed
+from aioice.turn import DEFAULT_ALLOCATION_LIFETIME, TurnClientTcpProtocol, TurnClientUdpProtocol
 from aiortc.rtcdatachannel import RTCDataChannel
 from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate, RTCDtlsTransport, State
 from aiortc.rtcsctptransport import DataChunk, InboundStream, RTCSctpTransport
@@ -36,7 +36,9 @@ OVERRIDDEN = [
     (InboundStream, "pop_messages", ["self"]),
     (RTCSctpTransport, "_data_channel_receive", ["self", "stream_id", "pp_id", "data"]),
     (RTCSctpTransport, "_set_state", ["self", "state"]),
-    (Connection, "build_request", ["self", "pair", "nominate"]),
+    (TurnClientTcpProtocol, "connection_made", ["self", "transport"]),
+    (TurnClientTcpProtocol, "datagram_received", ["self", "data", "addr"]),
+    (TurnClientUdpProtocol, "datagram_received", ["self", "data", "addr"]),
 ]
 # Every private attribute relay/rtc touches on an object that is not its own.
 USED = {
@@ -52,11 +54,6 @@ USED = {
     "_advertised_rwnd",
     "_handle_data",
     "_inbound_streams",
-    "_local_candidates",
-    "_local_candidates_end",
-    "_local_candidates_start",
-    "_nominated",
-    "_protocols",
     "_receive_data_chunk",
     "_recv",
     "_role",
@@ -116,20 +113,19 @@ async def test_sctp_transport():
     assert isinstance(RTCDataChannel.bufferedAmount, property)
 
 
-async def test_aioice_connection():
-    connection = Connection(ice_controlling=True, local_username="a" * 16, local_password="b" * 32)
-    assert (connection._local_candidates, connection._protocols, connection._nominated) == ([], [], {})
-    assert (connection._local_candidates_start, connection._local_candidates_end) == (False, False)
-    protocol = StunProtocol(connection)
-    pair = CandidatePair(protocol, Candidate("a", 1, "udp", 1, "127.0.0.1", 5, "host"))
-    pair.remote_candidate._network_host = "127.0.0.1"
-    assert pair.remote_addr == ("127.0.0.1", 5)
-    # The pair of the one component is kept under 1; consent checks go through build_request.
-    assert "self._nominated[pair.component] = pair" in inspect.getsource(Connection.check_complete)
-    assert "self.build_request(pair, nominate=False)" in inspect.getsource(Connection.query_consent)
-    assert "await self.close()" in inspect.getsource(Connection.query_consent)
-    for name in ("connection_made", "connection_lost", "datagram_received"):
-        assert callable(getattr(protocol, name))
+@pytest.mark.parametrize("client", [TurnClientTcpProtocol, TurnClientUdpProtocol])
+async def test_aioice_turn_client(client):
+    """Nothing private is used, but nothing of it is documented either."""
+    made = client(("192.0.2.1", 3478), "user", "password", DEFAULT_ALLOCATION_LIFETIME, 500)
+    assert (made.receiver, made.refresh_task, made.channel_to_peer) == (None, None, {})
+    assert inspect.iscoroutinefunction(made.connect)
+    assert inspect.iscoroutinefunction(made.delete)
+    assert list(inspect.signature(made.channel_bind).parameters) == ["channel_number", "addr"]
+    received = inspect.getsource(client.datagram_received)
+    assert "self.receiver.datagram_received(payload, peer_address)" in received
+    assert "self.receiver.connection_lost(exc)" in inspect.getsource(client.connection_lost)
+    assert issubclass(TransactionFailed, TransactionError)
+    assert "self.transport.close()" in inspect.getsource(client.refresh)
 
 
 def test_no_other_private_name_is_used():

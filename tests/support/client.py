@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import re
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -93,7 +95,9 @@ class Client:
         else:
             self.peer.addTransceiver("audio", direction="sendonly")
         await self.peer.setLocalDescription(await self.peer.createOffer())
-        sdp = self.peer.localDescription.sdp
+        # aiortc's session id is the second of its birth, which two clients may share: RFC 8866 wants it unique.
+        origin = f"o=- {random.getrandbits(62)} 1"
+        sdp = re.sub(r"^o=- \d+ \d+", origin, self.peer.localDescription.sdp, count=1, flags=re.MULTILINE)
         if with_candidates:
             return sdp
         # Browsers post the offer before they have gathered anything.
@@ -111,6 +115,25 @@ class Client:
         ) as response:
             self.location = response.headers.get("Location", "")
             return response.status, await response.text()
+
+    async def reoffer(self, offer: str, location: str, bearer: str) -> tuple[int, str]:
+        """Post an offer to a running session."""
+        async with self.http.post(
+            self.base + location,
+            headers={"Authorization": f"Bearer {bearer}", "Content-Type": "application/sdp"},
+            data=offer,
+        ) as response:
+            return response.status, await response.text()
+
+    async def take_over(self, location: str, bearer: str) -> None:
+        """Offer this peer connection to a running session, and wait for the open channel."""
+        status, answer = await self.reoffer(await self.offer(), location, bearer)
+        assert status == 200, answer
+        self.location = location
+        self.minted = {"value": bearer}
+        await self.accept(answer)
+        async with asyncio.timeout(10):
+            await self.opened.wait()
 
     async def accept(self, answer: str) -> None:
         self.answer = answer

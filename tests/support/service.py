@@ -40,6 +40,11 @@ class Bench:
         return self.relay.public_url
 
 
+def bounds(**changes: float) -> LimitSettings:
+    """Bounds for a test: whose client leaves, that session ends at once, unless the test says how long it waits."""
+    return replace(LimitSettings(reattach_seconds=0), **changes)
+
+
 def relay_settings(service_url: str, **sections: object) -> Settings:
     """Settings of a relay on free loopback ports."""
     settings = Settings(
@@ -54,8 +59,8 @@ def relay_settings(service_url: str, **sections: object) -> Settings:
         policy=PolicySettings(instructions=INSTRUCTIONS),
         http=HttpSettings(host="127.0.0.1", port=0),
         admin=AdminSettings(host="127.0.0.1", port=0),
-        ice=IceSettings(udp_host="127.0.0.1", udp_port=0),
-        limits=LimitSettings(),
+        ice=IceSettings(hosts=("127.0.0.1",), udp_port=0, tcp_port=0),
+        limits=bounds(),
     )
     return replace(settings, **sections)
 

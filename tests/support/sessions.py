@@ -67,7 +67,11 @@ class Watch:
         """Fail unless registry and media port have forgotten every session."""
         endpoint = self.world.relay.registry._host._plane.endpoint
         left = await settled(
-            lambda: [*self.world.relay.registry.counters(), *endpoint._by_ufrag, *endpoint._by_address]
+            lambda: [
+                *self.world.relay.registry.counters(),
+                *endpoint._by_ufrag,
+                *(path for inlet in endpoint._inlets for path in inlet._paths),
+            ]
         )
         assert not left, left
 

@@ -51,7 +51,14 @@ async def test_media_targets_of_an_answer(shared_page):
         "a=candidate:2 1 UDP 2130706430 2001:db8::1 8443 typ host\r\n"
         "a=candidate:3 1 tcp 1 192.0.2.10 443 typ host tcptype passive\r\n"
     )
-    assert await call(shared_page, "session.js", "targetsOf", sdp) == ["192.0.2.10:8443", "[2001:db8::1]:8443"]
+    targets = (
+        "sdp => import('/candidates.js').then(({ targetsOf }) => ['udp', 'tcp'].map((each) => targetsOf(sdp, each)))"
+    )
+    assert await shared_page.evaluate(targets, sdp) == [
+        ["192.0.2.10:8443", "[2001:db8::1]:8443"], ["192.0.2.10:443"]
+    ]  # fmt: skip
+    kept = "sdp => import('/candidates.js').then(({ withOnly }) => withOnly(sdp, 'tcp'))"
+    assert await shared_page.evaluate(kept, sdp) == "v=0\r\n" + sdp.split("\r\n")[4] + "\r\n"
 
 
 @pytest.mark.parametrize(
@@ -100,3 +107,134 @@ async def test_transcript_joins_events_in_any_order(shared_page):
         ["model", "Good day", "interrupted"],
         ["you", "Spoke for 0.5 s", "could not be transcribed"],
     ]
+
+
+# A way back with scripted outcomes: true or false (connected or not), or a refusal's status and seconds to wait.
+RECOVER = """async ({ script, restartable, changes }) => {
+    const { Recovery } = await import('/recovery.js');
+    const { Failure } = await import('/failures.js');
+    const tried = [];
+    const attempt = (way) => async (signal) => {
+        tried.push(way);
+        const next = script.shift();
+        const hanging = (_, reject) => signal.addEventListener('abort', () => reject(signal.reason));
+        if (next === 'hangs') await new Promise(hanging);
+        if (typeof next === 'boolean') return next;
+        const [status, retryAfter] = next;
+        throw Object.assign(new Failure('request_refused', { status }), status === 0 ? {} : { status, retryAfter });
+    };
+    const recovery = new Recovery({
+        canRestart: () => restartable, restart: attempt('restart'), reattach: attempt('reattach'),
+    });
+    for (const after of changes ?? []) setTimeout(() => recovery.changed(), after);
+    const began = performance.now();
+    const end = await recovery.run(new AbortController().signal).catch((failure) => failure.code);
+    return { tried, end, seconds: (performance.now() - began) / 1000 };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("script", "restartable", "tried", "end"),
+    [
+        ([True], True, ["restart"], "restart"),
+        ([True], False, ["reattach"], "reattach"),
+        ([False, True], True, ["restart", "reattach"], "reattach"),
+        ([[409, 0], True], True, ["restart", "reattach"], "reattach"),
+        ([[400, 0], True], True, ["restart", "reattach"], "reattach"),
+        ([[409, 0.3], True], True, ["restart", "restart"], "restart"),
+        ([[429, 0.3], True], False, ["reattach", "reattach"], "reattach"),
+        ([[0, 0], [502, 0], True], True, ["restart", "restart", "restart"], "restart"),
+        ([[404, 0]], True, ["restart"], "session_over"),
+        ([False, [401, 0]], True, ["restart", "reattach"], "session_over"),
+        ([[400, 0]], False, ["reattach"], "request_refused"),
+        ([[429, 600]], True, ["restart"], "session_dropped"),
+    ],
+)
+async def test_which_way_back_is_tried_next(shared_page, script, restartable, tried, end):
+    found = await shared_page.evaluate(RECOVER, {"script": script, "restartable": restartable})
+    assert (found["tried"], found["end"]) == (tried, end)
+    waited = sum(each[1] for each in script[:-1] if isinstance(each, list))
+    assert found["seconds"] >= waited
+
+
+async def test_another_change_of_the_network_begins_anew_with_the_gentlest_way(shared_page):
+    argument = {"script": [False, "hangs", True], "restartable": True, "changes": [0, 700]}
+    found = await shared_page.evaluate(RECOVER, argument)
+    # The first change belongs to the one that began it; the second one cuts the new peer connection short.
+    assert (found["tried"], found["end"]) == (["restart", "reattach", "restart"], "restart")
+
+
+WELL = {"signalling": {"milliseconds": 5}, "relayOnly": False}
+
+
+def way(name: str, outcome: str) -> dict[str, Any]:
+    return {"way": name, "outcome": outcome, "targets": ["192.0.2.1:8443"]}
+
+
+@pytest.mark.parametrize(
+    ("ways", "more", "suspect", "code"),
+    [
+        ([way("udp", "works"), way("tcp", "blocked")], {}, "", "all_well"),
+        ([way("udp", "blocked"), way("tcp", "works")], {}, "", "second_best"),
+        ([way("udp", "blocked"), way("tcp", "not_offered")], {}, "", "all_blocked"),
+        ([way("udp", "altered"), way("tcp", "blocked")], {}, "", "altered"),
+        ([way("udp", "not_offered"), way("tcp", "not_offered")], {}, "", "nothing_offered"),
+        ([way("udp", "works")], {}, "service", "service_side"),
+        ([way("udp", "blocked")], {}, "service", "all_blocked"),
+        ([way("udp", "works")], {}, "network", "works_now"),
+        ([way("udp", "works"), way("turn_udp", "blocked")], {"relayOnly": True}, "", "all_blocked"),
+        ([way("udp", "blocked"), way("turn_udp", "works")], {"relayOnly": True}, "", "all_well"),
+    ],
+)
+async def test_what_the_results_of_a_check_mean(shared_page, ways, more, suspect, code):
+    conclude = """([result, suspect]) => Promise.all([import('/check.js'), import('/texts.js')]).then(
+        ([{ conclusionOf }, { texts }]) => {
+            const { code, detail } = conclusionOf(result, suspect);
+            return [code, texts.check.conclusions[code](detail)];
+        })"""
+    found, text = await shared_page.evaluate(conclude, [{**WELL, **more, "ways": ways}, suspect])
+    assert found == code
+    assert "undefined" not in text
+
+
+async def test_only_a_change_of_the_kind_of_network_counts(shared_page):
+    heard = await shared_page.evaluate(
+        """async () => {
+            const connection = Object.assign(new EventTarget(), { type: 'wifi' });
+            Object.defineProperty(navigator, 'connection', { value: connection, configurable: true });
+            const { watchNetwork } = await import('/network.js');
+            const heard = [];
+            const stop = watchNetwork((why) => heard.push(why));
+            const change = () => connection.dispatchEvent(new Event('change'));
+            change();
+            connection.type = 'cellular';
+            change();
+            change();
+            dispatchEvent(new Event('online'));
+            stop();
+            connection.type = 'wifi';
+            change();
+            dispatchEvent(new Event('online'));
+            delete navigator.connection;
+            return heard;
+        }"""
+    )
+    assert heard == ["network", "online"]
+
+
+async def test_a_machine_that_slept_is_noticed(shared_page):
+    heard = await shared_page.evaluate(
+        """async () => {
+            const { watchNetwork } = await import('/network.js');
+            const heard = [];
+            const stop = watchNetwork((why) => heard.push(why));
+            const now = Date.now;
+            Date.now = () => now() + 60_000;
+            document.dispatchEvent(new Event('visibilitychange'));
+            document.dispatchEvent(new Event('visibilitychange'));
+            Date.now = now;
+            stop();
+            return heard;
+        }"""
+    )
+    assert heard == ["woke"]

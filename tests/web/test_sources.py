@@ -18,6 +18,15 @@ def test_every_failure_has_words_and_every_words_a_failure():
     assert raised == set(re.findall(r"^    (\w+): \(", block[1], re.MULTILINE))
 
 
+def test_every_conclusion_of_the_check_has_words():
+    body = re.search(r"function conclusionOf\(.*?\n}\n", MODULES["check.js"], re.DOTALL)
+    assert body is not None
+    drawn = set(re.findall(r'(?:code: |[?:] )"(\w+)"', body[0]))
+    block = re.search(r"\n    conclusions: \{\n(.*?)\n    \},\n", MODULES["texts.js"], re.DOTALL)
+    assert block is not None
+    assert drawn == set(re.findall(r"^      (\w+): \(", block[1], re.MULTILINE))
+
+
 def test_nothing_is_inline_and_nothing_comes_from_elsewhere():
     assert re.findall(r"<(?:style\b|script(?![^>]*\bsrc=)[^>]*>)|\s(?:style|on\w+)=", HTML) == []
     addresses = {

@@ -74,8 +74,17 @@ async def test_a_second_conversation_after_the_first(page):
     await expect(page.locator("#event-rows [data-type='session.created']")).to_have_count(1)
 
 
-async def test_leaving_the_page_hangs_up(page, stage):
+async def test_leaving_the_page_leaves_the_session_to_a_reload(page, stage):
     await start(page)
+    await page.goto("about:blank")
+    state = await stage.simulator.until(lambda seen: seen["sessions"][0]["state"] == "closed")
+    assert not state["calls"][0]["hung_up"]
+
+
+async def test_leaving_the_page_while_it_connects_hangs_up(page, stage):
+    stage.dead_media = True
+    await page.locator("#start").click()
+    await expect(page.locator("#status")).to_have_text("Connecting…")
     await page.goto("about:blank")
     await stage.simulator.until(lambda seen: seen["calls"][0]["hung_up"])
 
@@ -264,11 +273,12 @@ async def test_an_ordinary_error_event_ends_nothing(page, stage):
     await expect(page.locator("body")).to_have_attribute("data-state", "live")
 
 
-async def test_a_close_without_a_reason_is_a_lost_connection(page, stage):
+async def test_a_close_without_a_reason_of_a_session_that_is_gone(page, stage):
     await start_and_be_greeted(page)
     stage.simulator.fault(channel_closes_after=0.01, live=True)
-    await expect_failure(page, "session_dropped", "connection was lost")
-    await expect(page.locator("body")).to_have_attribute("data-state", "failed")
+    await expect_failure(page, "session_over", "conversation is over")
+    await expect(page.locator("body")).to_have_attribute("data-state", "ended")
+    assert await page.evaluate("sessionStorage.length") == 0
 
 
 async def test_event_log_is_filtered_and_bounded(page, stage):
@@ -301,6 +311,8 @@ async def test_keyboard_alone(page):
     await expect(page.locator("#tab-events")).to_be_focused()
     await expect(page.locator("#panel-events")).to_be_visible()
     await expect(page.locator("#panel-connection")).to_be_hidden()
+    await page.keyboard.press("ArrowRight")
+    await expect(page.locator("#panel-check")).to_be_visible()
     await page.keyboard.press("ArrowRight")
     await expect(page.locator("#panel-connection")).to_be_visible()
 
