@@ -30,7 +30,7 @@ from relay.core.policy_rules import OnSinkFailure
 from relay.core.sdp_build import LocalCandidate
 from relay.decision_log import DecisionLog, DecisionLogPlace
 from relay.errors import ConfigError
-from relay.policies import Policies, PolicySet, documents_at, one_policy
+from relay.policies import Policies, PolicySource, documents_at, one_policy
 from relay.registry import Registry
 from relay.rtc.advertise import AdvertisedAddress, advertised_addresses, bind_addresses
 from relay.rtc.check_peer import ConnectionChecks
@@ -100,7 +100,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
-        for watch, name in ((telemetry.watch_loop(), "loop-lag"), (policies.watch(), "policies")):
+        watches = {"loop-lag": telemetry.watch_loop(), "policies": policies.watch(), "switch": policies.watch_switch()}
+        for name, watch in watches.items():
             stack.callback(asyncio.create_task(watch, name=name).cancel)
         yield Running(
             registry,
@@ -206,7 +207,7 @@ def _media_plane(
     return MediaPlane(endpoint, candidates, SharedCertificate(), settings.egress), addresses
 
 
-def policy_source(settings: Settings) -> Callable[[], PolicySet]:
+def policy_source(settings: Settings) -> PolicySource:
     """What loads the policies: the documents' files, or the one instruction text."""
     upstream = settings.upstream
     if settings.policy.documents is not None:
@@ -231,6 +232,8 @@ def session_limits(settings: Settings) -> SessionLimits:
         consent_seconds=limits.consent_seconds,
         reattach_seconds=limits.reattach_seconds,
         events_per_second=limits.events_per_second,
+        client_bytes_per_second=limits.client_bytes_per_second,
+        client_burst_bytes=limits.client_burst_bytes,
         outbox_bytes=limits.outbox_bytes,
         packets_per_second=limits.packets_per_second,
     )

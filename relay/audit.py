@@ -20,7 +20,10 @@ HEAD = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(slots=True)
 class ChainReport:
-    """What the files of one chain show. `covered` is how many of its records a given head proves."""
+    """What the files of one chain show.
+
+    `covered` is how many of its records a given head proves: none beyond the first problem.
+    """
 
     name: str
     files: int = 0
@@ -51,7 +54,7 @@ class AuditReport:
     @property
     def sound(self) -> bool:
         """Whether nothing is broken, missing or truncated, as far as can be told."""
-        return not self.missing_heads and not any(chain.problems for chain in self.chains)
+        return bool(self.chains) and not self.missing_heads and not any(chain.problems for chain in self.chains)
 
     def unproved(self) -> tuple[str, ...]:
         """What these files cannot show, in words."""
@@ -133,21 +136,32 @@ def _verify_line(report: ChainReport, where: str, line: bytes, heads: frozenset[
     report.head = line_hash(line)
     if report.head in heads:
         seen.add(report.head)
-        report.covered = report.records
-    _note(report, record)
+        if not report.problems:
+            report.covered = report.records
+    _note(report, where, record)
 
 
-def _note(report: ChainReport, record: dict[str, Any]) -> None:
-    report.last_at = str(record.get("ts"))
+def _note(report: ChainReport, where: str, record: dict[str, Any]) -> None:
+    timestamp = record.get("ts")
+    if not isinstance(timestamp, str):
+        report.problem(f"{where}: broken: says no time")
+    report.last_at = str(timestamp)
     match record["kind"]:
         case Kind.START:
             report.first_at = report.last_at
             report.process = f"{record.get('host')} pid {record.get('pid')}"
+        case Kind.DECISION:
+            pass
         case Kind.LOST:
-            count = record.get("records")
-            report.lost += count if isinstance(count, int) else 0
+            match record.get("records"):
+                case int(count) if count > 0:
+                    report.lost += count
+                case _:
+                    report.problem(f"{where}: broken: says not how many were lost")
         case Kind.END:
             report.ended = True
+        case _:
+            report.problem(f"{where}: broken: of a kind that the relay does not write")
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -59,6 +59,7 @@ def _lines(report: AuditReport) -> list[str]:
         f"head {head}: no record has it; what it stood for is gone or was changed" for head in report.missing_heads
     ]
     lines += [f"passed over: {name} is no file of a decision log" for name in report.strangers]
+    lines += [] if report.chains else ["there is no chain at all"]
     lines += [f"not proved: {what}" for what in report.unproved()]
     lines.append("Sound, as far as can be told." if report.sound else "NOT SOUND.")
     return lines

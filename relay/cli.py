@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import io
 import json
 import os
 import platform
@@ -109,9 +110,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is told which
     try:
-        return run(arguments)
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has enough; nothing more is to be written at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
     except ConfigError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"error": str(error)}))
+            return ExitCode.CONFIGURATION
         _complain("The settings cannot be used:", *(f"  {line}" for line in str(error).splitlines()))
         return ExitCode.CONFIGURATION
     except OSError as error:
@@ -121,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.CANNOT_LISTEN
     except KeyboardInterrupt:
         return ExitCode.OK
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

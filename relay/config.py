@@ -231,6 +231,8 @@ class LimitSettings:
     consent_seconds: float = _setting(values.seconds(10, 300), 30.0)
     reattach_seconds: float = _setting(values.seconds(0, 600), 15.0)
     events_per_second: int = _setting(values.whole(1, 10_000), 100)
+    client_bytes_per_second: int = _setting(values.whole(4_096, 67_108_864), 131_072)
+    client_burst_bytes: int = _setting(values.whole(262_144, 67_108_864), 524_288)
     outbox_bytes: int = _setting(values.whole(65_536, 67_108_864), 1_048_576)
     packets_per_second: int = _setting(values.whole(50, 10_000), 400)
 

@@ -43,10 +43,8 @@ from relay.core.lifecycle import (
 from relay.core.policy import (
     ConfigRefusal,
     EffectivePolicy,
-    client_instructions,
-    compose_service_session,
+    compose,
     judge_wish,
-    transcription_name,
 )
 from relay.core.policy_rules import Mode
 from relay.core.verdicts import Rule, Verdict
@@ -156,9 +154,10 @@ class Conversation:
             self.end(EndReason.POLICY_KILLED)
             return
         policy = policies.now_for(identity, self._request.model_asked)
-        if policy is None or (policy.name, policy.revision) == (self.policy.name, self.policy.revision):
+        if policy is None:
             return
-        if policy.apply_live:
+        is_new = (policy.name, policy.revision) != (self.policy.name, self.policy.revision)
+        if is_new and policy.apply_live:
             # The call is made; what serves it cannot change any more.
             self.policy = replace(
                 policy,
@@ -207,9 +206,7 @@ class Conversation:
         request, policy = self._request, self.policy
         self._record_wish()
         try:
-            session = compose_service_session(policy, request.client_session, request.dialect, self._upstream.dialect)
-            shown = transcription_name(policy, request.client_session, request.dialect)
-            own_text = client_instructions(policy, request.client_session, request.dialect)
+            composed = compose(policy, request.client_session, request.dialect, self._upstream.dialect)
         except ConfigRefusal as refusal:
             raise ApiError(400, refusal.code, "The session configuration is not valid.", param=refusal.param) from None
         self._session = host.start(
@@ -221,8 +218,10 @@ class Conversation:
                 webrtc_filter=request.webrtc_filter,
                 model=request.model,
                 policy=policy,
-                transcription_name=shown,
-                client_instructions=own_text,
+                transcription_name=composed.transcription_name,
+                client_instructions=composed.instructions,
+                client_functions=composed.functions,
+                client_fields=composed.fields,
                 limits=self._limits,
             ),
             self._on_fact,
@@ -230,7 +229,7 @@ class Conversation:
         for command in self._early:
             self._session.command(command)
         negotiated = await self._unless_ended(self._negotiated)
-        minting = asyncio.ensure_future(self._timed(Stage.MINT, "mint", self._upstream.mint(session)))
+        minting = asyncio.ensure_future(self._timed(Stage.MINT, "mint", self._upstream.mint(composed.session)))
         try:
             key = await self._unless_ended(minting)
         finally:

@@ -22,36 +22,53 @@ class ChainFiles:
         self._number = 0
         self._file: int | None = None
         self._size = 0
-        self._unsynced = False
+        self._unsynced: list[bytes] = []
+        self._rewrite: list[bytes] = []
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether there are lines that must be written again."""
+        return bool(self._rewrite)
 
     def write(self, lines: list[bytes]) -> None:
-        """Append the lines, all of them or none."""
+        """Append the lines, all of them or none, after those that a failed sync made doubtful."""
         file = self._open()
-        data = b"".join(lines)
+        data = b"".join([*self._rewrite, *lines])
         try:
             written = 0
             while written < len(data):
                 written += os.write(file, data[written:])
         except OSError:
-            self._give_up(file)
+            os.ftruncate(file, self._size)
+            self.close()
             raise
         self._size += len(data)
-        self._unsynced = True
+        self._unsynced.append(data)
+        self._rewrite = []
 
     def sync(self) -> None:
-        """Have the disk hold what was written."""
+        """Have the disk hold what was written.
+
+        What a failed sync leaves of a file is unknown, and a second one would report success: the file is cut to what
+        it is known to hold and closed, and the rest is written again to the next one.
+        """
         if self._file is not None and self._unsynced:
-            os.fsync(self._file)
-            self._unsynced = False
+            try:
+                os.fsync(self._file)
+            except OSError:
+                self._size -= sum(map(len, self._unsynced))
+                self._rewrite += self._unsynced
+                self._unsynced = []
+                self._give_up(self._file)
+                raise
+            self._unsynced = []
 
     def close(self) -> None:
         """Sync and close the file."""
         if self._file is not None:
-            try:
-                self.sync()
-            finally:
-                os.close(self._file)
-                self._file = None
+            self.sync()
+            os.close(self._file)
+            self._file = None
 
     def _open(self) -> int:
         """The file to write to: the one at hand unless it is full, or was deleted from under us."""

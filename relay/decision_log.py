@@ -84,6 +84,8 @@ class DecisionLog:
         self._queue: queue.Queue[DecisionRecord] = queue.Queue(most_queued)
         self._lost = 0  # counted in the loop, read in the thread
         self._lost_told = 0
+        self._unwritable = 0
+        self._told_well = True
         self._closing = threading.Event()
         self._writer = _Writer(place)
         try:
@@ -98,8 +100,8 @@ class DecisionLog:
 
     @property
     def failing(self) -> bool:
-        """Whether a record could not be written, and none has been since."""
-        return self._failing
+        """Whether a record could not be written and none has been since, or nobody is there to write one."""
+        return self._failing or not self._thread.is_alive()
 
     @property
     def queue_depth(self) -> int:
@@ -123,6 +125,13 @@ class DecisionLog:
     # --- in the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._write_until_closed()
+        except BaseException as error:
+            self._tell(self._failed, "write", f"the writer ended with {type(error).__name__}")
+            raise
+
+    def _write_until_closed(self) -> None:
         while not self._closing.is_set():
             self._collect(_STEP_SECONDS)
             if not self._flush():
@@ -145,25 +154,35 @@ class DecisionLog:
         try:
             record = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
             while True:
-                self._writer.add(Kind.DECISION, record.at, record.fields())
                 taken += 1
+                self._add(record)
                 if taken == _BATCH:
                     break
                 record = self._queue.get_nowait()
         except queue.Empty:
             pass
-        if (lost := self._lost) != self._lost_told:
+        if (lost := self._lost + self._unwritable) != self._lost_told:
             self._writer.add(Kind.LOST, self._clock(), {"records": lost - self._lost_told})
             self._lost_told = lost
         return taken > 0
+
+    def _add(self, record: DecisionRecord) -> None:
+        try:
+            self._writer.add(Kind.DECISION, record.at, record.fields())
+        except (ArithmeticError, TypeError, ValueError, OSError) as error:
+            # One record that has no form must not keep all others from being written; it is lost, and told to be.
+            self._unwritable += 1
+            self._tell(self._failed, "write", f"a record has no form: {type(error).__name__}")
 
     def _flush(self, *, last: bool = False) -> bool:
         try:
             written = self._writer.flush(last=last)
         except OSError as error:
+            self._told_well = False
             self._tell(self._failed, "write", error.strerror or type(error).__name__)
             return False
-        if written:
+        if written or not self._told_well:
+            self._told_well = True
             self._tell(self._written, written)
         if (head := self._writer.head_to_tell(last=last)) is not None:
             self._tell(self._listener.decision_log_head, *head)
@@ -198,6 +217,7 @@ class _Writer:
         now = time.monotonic()
         self._next_sync, self._next_head = now + place.sync_seconds, now + place.head_seconds
         self._told_length = 0
+        self._untold = 0
 
     def add(self, kind: Kind, at: float, fields: dict[str, Any]) -> None:
         """Put a record into the chain; `at` is Unix seconds."""
@@ -205,16 +225,17 @@ class _Writer:
         self.pending.append(self._chain.line(kind, timestamp, fields))
 
     def flush(self, *, last: bool = False) -> int:
-        """Write what is pending, sync when that is due; return how many records were written. May raise OSError."""
-        count = len(self.pending)
-        if count:
+        """Write what is pending, sync when that is due; return how many more are written. May raise OSError."""
+        if self.pending or self._files.doubtful:
             self._files.write(self.pending)
+            self._untold += len(self.pending)
             self.pending = []
         if last:
             self._files.close()
         elif (now := time.monotonic()) >= self._next_sync or not self._told_length:
             self._files.sync()
             self._next_sync = now + self._place.sync_seconds
+        count, self._untold = self._untold, 0
         return count
 
     def head_to_tell(self, *, last: bool) -> tuple[str, int, str] | None:

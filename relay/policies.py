@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from relay.core.kill_switch import KillSwitch, parse_kill_switch
+from relay.core.kill_switch import KillSwitch
 from relay.core.policy import EffectivePolicy
 from relay.core.policy_resolve import (
     Identity,
@@ -23,17 +23,16 @@ from relay.core.policy_resolve import (
     ServiceDefaults,
     Unresolved,
     UnresolvedReason,
-    merged,
     resolve,
-    revision_of,
 )
 from relay.core.policy_rules import OnSinkFailure
 from relay.errors import ApiError, ConfigError, ErrorCode
-from relay.policy_files import load_policies
+from relay.kill_file import KILL_FILE, KillFile
+from relay.policy_loading import LoadedPolicies, load, load_apart
 
 POLL_SECONDS = 1.0
-KILL_FILE = "KILL"
-_KILL_FILE_BYTES = 65_536
+_MOST_TRIES = 5
+_DEFAULT_TENANT = Identity().tenant
 _MOST_FILES = 4_096
 _MOST_DIRECTORIES = 256
 _RETRY = {"retry-after": "5"}
@@ -46,7 +45,7 @@ class PolicySet:
     """Policies that were found good. `resolve` raises Unresolved; `revisions` has the hash of each by name.
 
     `by_origin`: some policy is for pages of certain origins, so nothing is sure before the page itself asks;
-    `fail_closed`: some policy allows nothing that cannot be recorded.
+    `fail_closed`: some policy allows nothing that cannot be recorded; `tenants`: those that documents name.
     """
 
     resolve: Callable[[Identity, PolicyRequest], EffectivePolicy]
@@ -54,6 +53,19 @@ class PolicySet:
     by_origin: bool = False
     fail_closed: bool = False
     warnings: tuple[str, ...] = field(default=())
+    tenants: frozenset[str] = frozenset({_DEFAULT_TENANT})
+
+
+class PolicySource(Protocol):
+    """Where policies come from."""
+
+    def __call__(self) -> PolicySet:
+        """Load them here and now; raises ConfigError, in words that may stand in a log."""
+        ...
+
+    async def apart(self) -> PolicySet:
+        """Load them while sessions run, without holding up the event loop; raises ConfigError likewise."""
+        ...
 
 
 class PolicyListener(Protocol):
@@ -67,8 +79,8 @@ class PolicyListener(Protocol):
         """Hear that files changed and cannot be put in force; the last good set stays."""
         ...
 
-    def kill_switch_changed(self, switch: KillSwitch) -> None:
-        """Hear whom the kill switch stops now."""
+    def kill_switch_changed(self, switch: KillSwitch, unknown: tuple[str, ...]) -> None:
+        """Hear whom the kill switch stops now, and which of the names in it no policy knows."""
         ...
 
     def policy_unresolved(self, reason: str, detail: str) -> None:
@@ -76,30 +88,51 @@ class PolicyListener(Protocol):
         ...
 
 
-def one_policy(policy: EffectivePolicy) -> Callable[[], PolicySet]:
-    """Return what loads a set of this one policy, for everybody and every model."""
-    fail_closed = policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED
-    return lambda: PolicySet(
-        lambda _identity, _request: policy, {policy.name: policy.revision}, fail_closed=fail_closed
-    )
+@dataclass(frozen=True, slots=True)
+class _OnePolicy:
+    policy: EffectivePolicy
+
+    def __call__(self) -> PolicySet:
+        policy = self.policy
+        fail_closed = policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED
+        return PolicySet(lambda _identity, _request: policy, {policy.name: policy.revision}, fail_closed=fail_closed)
+
+    async def apart(self) -> PolicySet:
+        return self()
 
 
-def documents_at(path: str, defaults: ServiceDefaults) -> Callable[[], PolicySet]:
-    """Return what loads the documents at a path: read, checked, linted, their tests run. It raises ConfigError."""
+@dataclass(frozen=True, slots=True)
+class _Documents:
+    path: str
+    defaults: ServiceDefaults
 
-    def load() -> PolicySet:
-        checked = load_policies(path)
-        documents = checked.documents
-        said = {each.name: merged(documents, each.name)[0] for each in documents if each.match is not None}
+    def __call__(self) -> PolicySet:
+        return self._set(load(self.path, self.defaults))
+
+    async def apart(self) -> PolicySet:
+        return self._set(await load_apart(self.path, self.defaults))
+
+    def _set(self, loaded: LoadedPolicies) -> PolicySet:
+        documents, defaults = loaded.documents, self.defaults
+        matches = [each.match for each in documents if each.match is not None]
         return PolicySet(
             lambda identity, request: resolve(documents, identity, request, defaults).policy,
-            {name: revision_of(name, whole) for name, whole in said.items()},
-            by_origin=any(each.match is not None and each.match.origins is not None for each in documents),
-            fail_closed=any(whole["onSinkFailure"] == OnSinkFailure.FAIL_CLOSED for whole in said.values()),
-            warnings=checked.warnings,
+            loaded.revisions,
+            by_origin=any(match.origins is not None for match in matches),
+            fail_closed=loaded.fail_closed,
+            warnings=loaded.warnings,
+            tenants=frozenset({_DEFAULT_TENANT}.union(*(match.tenants or () for match in matches))),
         )
 
-    return load
+
+def one_policy(policy: EffectivePolicy) -> PolicySource:
+    """Return what loads a set of this one policy, for everybody and every model."""
+    return _OnePolicy(policy)
+
+
+def documents_at(path: str, defaults: ServiceDefaults) -> PolicySource:
+    """Return what loads the documents at a path: read, checked, linted, their tests run."""
+    return _Documents(path, defaults)
 
 
 class Policies:
@@ -111,26 +144,27 @@ class Policies:
 
     def __init__(
         self,
-        load: Callable[[], PolicySet],
+        source: PolicySource,
         path: str | None,
         listener: PolicyListener,
         recordable: Callable[[], bool] = lambda: True,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self.on_change: Callable[[], None] = lambda: None
-        self._load = load
+        self._source = source
         self._path = None if path is None else Path(path)
         self._listener = listener
         self._recordable = recordable
         self._poll_seconds = poll_seconds
         self._asked = asyncio.Event()
-        # Looked at before loading: what changes meanwhile is seen at the next look.
-        self._seen = self._tried = _signature(self._path)
-        self._current = load()
-        self._switch = _kill_switch(self._path)
+        self._kill_file = KillFile(self._path)
+        self._seen: Signature = ()
+        self._tried: Signature = ()
+        self._current = self._first_load()
+        self._switch = self._kill_file.read()
         listener.policies_loaded(self._current.revisions, self._current.warnings)
         if self._switch.active:
-            listener.kill_switch_changed(self._switch)
+            self._tell_switch()
 
     @property
     def switch(self) -> KillSwitch:
@@ -185,8 +219,24 @@ class Policies:
         """Have everything read again soon, changed or not; a signal handler may call it."""
         self._asked.set()
 
+    async def watch_switch(self) -> NoReturn:
+        """Look at the kill switch for ever, by itself: it waits for no loading."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            switch = await asyncio.to_thread(self._kill_file.read)
+            if switch != self._switch:
+                self._switch = switch
+                self._tell_switch()
+                self.on_change()
+
+    def _tell_switch(self) -> None:
+        switch, known = self._switch, self._current
+        unknown = [f"policy {name}" for name in sorted(switch.policies - known.revisions.keys())]
+        unknown += [f"tenant {name}" for name in sorted(switch.tenants - known.tenants)]
+        self._listener.kill_switch_changed(switch, tuple(unknown))
+
     async def watch(self) -> NoReturn:
-        """Look for changes for ever."""
+        """Look for changed documents for ever."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_seconds):
@@ -200,30 +250,49 @@ class Policies:
 
     async def _look(self, *, asked: bool) -> None:
         """One look. A change is loaded once two looks saw the same: somebody may be in the midst of copying files."""
-        seen, switch = await asyncio.to_thread(lambda: (_signature(self._path), _kill_switch(self._path)))
-        if switch != self._switch:
-            self._switch = switch
-            self._listener.kill_switch_changed(switch)
-            self.on_change()
+        seen = await asyncio.to_thread(_signature, self._path)
         settled = seen == self._seen
         self._seen = seen
         if asked or (settled and seen != self._tried):
-            self._tried = seen
             await self._reload()
 
+    def _first_load(self) -> PolicySet:
+        for _ in range(_MOST_TRIES):
+            self._seen = self._tried = _signature(self._path)
+            try:
+                loaded = self._source()
+            except ConfigError:
+                if _signature(self._path) == self._seen:
+                    raise
+                continue
+            if _signature(self._path) == self._seen:
+                return loaded
+        raise ConfigError(f"{self._path}: changes while it is read")
+
     async def _reload(self) -> None:
-        try:
-            # In a thread: the tests of many documents take longer than a packet may wait.
-            loaded = await asyncio.to_thread(self._load)
-        except ConfigError as error:
-            self._listener.policies_refused(str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - whatever a file does to the loader, the last good set must stay
-            self._listener.policies_refused(f"{type(error).__name__} while loading")
+        """Load until nothing changed meanwhile: half of one version and half of another is neither."""
+        for _ in range(_MOST_TRIES):
+            self._seen = self._tried = await asyncio.to_thread(_signature, self._path)
+            loaded, refused = await self._load()
+            if await asyncio.to_thread(_signature, self._path) == self._seen:
+                break
+        else:
+            loaded, refused = None, f"{self._path}: changes while it is read"
+        if loaded is None:
+            self._listener.policies_refused(refused)
             return
         self._current = loaded
         self._listener.policies_loaded(loaded.revisions, loaded.warnings)
         self.on_change()
+
+    async def _load(self) -> tuple[PolicySet | None, str]:
+        """What was loaded, or why nothing was."""
+        try:
+            return await self._source.apart(), ""
+        except ConfigError as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001 - whatever a file does to the loader, the last good set must stay
+            return None, f"{type(error).__name__} while loading"
 
     def _resolve(self, identity: Identity, model: str | None) -> EffectivePolicy:
         return self._current.resolve(identity, PolicyRequest(model))
@@ -236,19 +305,6 @@ def _stopped() -> ApiError:
 def _no_model() -> ApiError:
     # The service's own words for a deployment that does not exist: not granted and not there look the same.
     return ApiError(404, ErrorCode.MODEL_NOT_FOUND, "The API deployment for this resource does not exist.")
-
-
-def _kill_switch(path: Path | None) -> KillSwitch:
-    if path is None:
-        return KillSwitch()
-    place = (path if path.is_dir() else path.parent) / KILL_FILE
-    try:
-        with place.open("rb") as file:
-            return parse_kill_switch(file.read(_KILL_FILE_BYTES).decode("utf-8-sig", "replace"))
-    except FileNotFoundError:
-        return KillSwitch()
-    except OSError:
-        return KillSwitch(everybody=True)
 
 
 def _signature(path: Path | None) -> Signature:

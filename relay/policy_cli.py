@@ -23,6 +23,7 @@ from relay.core.policy_resolve import (
     Identity,
     PolicyRequest,
     Resolved,
+    ServiceDefaults,
     Unresolved,
     resolve,
     resolve_document,
@@ -64,7 +65,7 @@ examples:
   relay policy resolve --tenant desk --claim department=sales
                                                             which policy such a session gets, and why
   relay policy explain event.json --tenant desk             what becomes of this event, and by which rule
-  relay policy diff policies.old/ policies/ --fail-on looser
+  relay policy diff policies.old/ policies/ --fail-on unproved
                                                             what a change means; for continuous integration
   relay policy hash tool.json                               the schemaHash of a function
   relay policy schema                                       the JSON Schema, for your editor
@@ -112,7 +113,10 @@ def add_policy_command(commands: Any) -> None:
     change.add_argument("old", metavar="OLD")
     change.add_argument("new", metavar="NEW")
     change.add_argument(
-        "--fail-on", choices=("looser", "any"), help="exit with 1 if something became looser, or at any difference"
+        "--fail-on",
+        choices=("looser", "unproved", "any"),
+        help="exit with 1 if something became looser; or is not shown to be tighter (for continuous integration); "
+        "or at any difference",
     )
     _add_json(change)
     hashed = verb("hash", "print the schemaHash of a function's definition", _hash, "printed", "no function definition")
@@ -158,7 +162,7 @@ def _lint(arguments: argparse.Namespace) -> int:
     errors = [problem for problem in checked.problems if problem.severity is Severity.ERROR]
     warnings = [problem for problem in checked.problems if problem.severity is Severity.WARNING]
     if arguments.json:
-        _print_json({"documents": [_listed(one) for one in checked.documents], "problems": _plain(checked.problems)})
+        _print_json({"documents": [_listed(one) for one in checked.documents], "problems": _problems(checked)})
     else:
         for problem in sorted(checked.problems, key=lambda one: (one.file, one.line)):
             _say(str(problem), "red" if problem.severity is Severity.ERROR else "yellow")
@@ -172,16 +176,18 @@ def _test(arguments: argparse.Namespace) -> int:
     unknown = set(arguments.document) - {document.name for document in checked.documents}
     if unknown:
         raise ConfigError(f"no such document: {', '.join(sorted(unknown))}")
-    results = [result for result in checked.tests if not arguments.document or result.document in arguments.document]
-    failed = sum(not result.passed for result in results)
+    wanted = arguments.document
+    results = [one for one in checked.tests if not wanted or (one.tried_on or one.document) in wanted]
+    failed = sum(result.binding and not result.passed for result in results)
     if arguments.json:
         _print_json({"results": [{**asdict(result), "passed": result.passed} for result in results]})
     else:
         for result in results:
             if result.passed:
-                _say(f"passed  {result.document}: {result.name}", "green")
+                _say(f"passed  {result.label}", "green")
             else:
-                _say(f"failed  {result.document}: {result.name}", "red")
+                word, colour = ("failed", "red") if result.binding else ("warning", "yellow")
+                _say(f"{word}  {result.label}", colour)
                 _say(f"        {result.file}:{result.line}: {result.why}")
         _say(f"{_count(len(results), 'test')}, {failed} failed", "red" if failed or not results else "green")
     return PolicyExit.FOUND if failed or not results else PolicyExit.OK
@@ -253,9 +259,15 @@ def _diff(arguments: argparse.Namespace) -> int:
         _print_json({"changes": _plain(changes)})
     else:
         _print_changes(changes)
-    looser = any(change.direction is Direction.LOOSER for change in changes)
-    fail = (arguments.fail_on == "looser" and looser) or (arguments.fail_on == "any" and bool(changes))
-    return PolicyExit.FOUND if fail else PolicyExit.OK
+    failing = _FAILING.get(arguments.fail_on, frozenset())
+    return PolicyExit.FOUND if any(change.direction in failing for change in changes) else PolicyExit.OK
+
+
+_FAILING = {
+    "looser": frozenset({Direction.LOOSER}),
+    "unproved": frozenset({Direction.LOOSER, Direction.CHANGED}),
+    "any": frozenset(Direction),
+}
 
 
 def _hash(arguments: argparse.Namespace) -> int:
@@ -293,7 +305,7 @@ def _usable(path: str, *, tests_may_fail: bool = False) -> CheckedPolicies:
         raise ConfigError("\n".join(errors))
     if not tests_may_fail:
         for result in checked.tests:
-            if not result.passed:
+            if not result.passed and result.binding:
                 _complain(f"warning: {result}")
     return checked
 
@@ -308,9 +320,14 @@ def _resolved(documents: Sequence[PolicyDocument], arguments: argparse.Namespace
         )
     identity = Identity(arguments.tenant, claims=claims, origin=arguments.origin)
     request = PolicyRequest(arguments.model)
+    # The relay's own deployments where they are known: they count in the revision of a document that names none.
+    defaults = ServiceDefaults(
+        os.environ.get("RELAY_UPSTREAM_DEPLOYMENT") or DRY_DEPLOYMENTS.deployment,
+        os.environ.get("RELAY_UPSTREAM_TRANSCRIPTION_DEPLOYMENT") or DRY_DEPLOYMENTS.transcription_deployment,
+    )
     if arguments.document:
-        return resolve_document(documents, arguments.document, identity, request, DRY_DEPLOYMENTS)
-    return resolve(documents, identity, request, DRY_DEPLOYMENTS)
+        return resolve_document(documents, arguments.document, identity, request, defaults)
+    return resolve(documents, identity, request, defaults)
 
 
 def _refused(refusal: Unresolved, arguments: argparse.Namespace) -> int:
@@ -330,7 +347,9 @@ def _judged(resolved: Resolved, text: str, side: str, model: str | None) -> Judg
         except EventError:
             raise ConfigError("the session configuration is not one JSON object") from None
         session = body.get("session", body)
-        return judge_mint(resolved.policy, session if isinstance(session, dict) else {})
+        if not isinstance(session, dict):
+            raise ConfigError("`session` is not an object")
+        return judge_mint(resolved.policy, session)
     session = DrySession(resolved.policy, model)
     return session.client(text) if side == "client" else session.server(text)
 
@@ -444,6 +463,11 @@ _TOLD_APART = frozenset({"session", "instructions.text", "canary.words"})
 
 def _listed(document: PolicyDocument) -> dict[str, Any]:
     return {"name": document.name, "version": document.version, "owner": document.owner, "file": document.source.file}
+
+
+def _problems(checked: CheckedPolicies) -> list[dict[str, Any]]:
+    names = ("severity", "message", "file", "line", "document", "path")
+    return [{name: _plain(getattr(problem, name)) for name in names} for problem in checked.problems]
 
 
 def _plain(value: Any) -> Any:

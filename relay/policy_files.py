@@ -1,7 +1,8 @@
 """Policy documents from a file or a directory: read, checked, linted, their own tests run.
 
-In a directory every `*.yaml` and `*.yml` directly in it is read, in order of name; names that begin with a dot are not
-(a mounted ConfigMap keeps its versions in such). Instructions may lie below it in files of their own.
+In a directory every `*.yaml` and `*.yml` directly in it is read, in order of name, and one that cannot be read is an
+error; names that begin with a dot are passed over (a mounted ConfigMap keeps its versions in such). Instructions may
+lie below it in files of their own.
 """
 
 from __future__ import annotations
@@ -36,23 +37,40 @@ class CheckedPolicies:
     def errors(self) -> tuple[str, ...]:
         """Why the documents cannot be put in force, one line each; empty when they can."""
         found = [str(problem) for problem in self.problems if problem.severity is Severity.ERROR]
-        return (*found, *(str(test) for test in self.tests if not test.passed))
+        return (*found, *(str(test) for test in self.tests if test.binding and not test.passed))
+
+    @property
+    def public_errors(self) -> tuple[str, ...]:
+        """The same in words that may stand in a log: nothing that a document says."""
+        found = [problem.public for problem in self.problems if problem.severity is Severity.ERROR]
+        return (*found, *(test.public for test in self.tests if test.binding and not test.passed))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What an administrator should know of, one line each."""
-        return tuple(str(problem) for problem in self.problems if problem.severity is Severity.WARNING)
+        found = [str(problem) for problem in self.problems if problem.severity is Severity.WARNING]
+        return (*found, *(str(test) for test in self.tests if not test.binding and not test.passed))
+
+    @property
+    def public_warnings(self) -> tuple[str, ...]:
+        """The same in words that may stand in a log."""
+        found = [problem.public for problem in self.problems if problem.severity is Severity.WARNING]
+        return (*found, *(test.public for test in self.tests if not test.binding and not test.passed))
 
 
 class PolicyLoadError(ConfigError):
-    """Policies that cannot be put in force; one problem a line."""
+    """Policies that cannot be put in force; one problem a line. `public` is what may stand in a log."""
+
+    def __init__(self, checked: CheckedPolicies) -> None:
+        super().__init__("\n".join(checked.errors))
+        self.public = "\n".join(checked.public_errors)
 
 
 def load_policies(path: str, deployments: Sequence[str] | None = None) -> CheckedPolicies:
     """The documents at a path, fit to be put in force. Raises PolicyLoadError with all that is wrong."""
     checked = check_policies(path, deployments)
     if checked.errors:
-        raise PolicyLoadError("\n".join(checked.errors))
+        raise PolicyLoadError(checked)
     return checked
 
 
@@ -75,7 +93,11 @@ def read_policies(path: str) -> tuple[tuple[PolicyDocument, ...], list[Problem]]
     files, root = _files(path)
     documents: list[PolicyDocument] = []
     problems: list[Problem] = []
-    if not files:
+    # Left out in silence, its sessions would fall to a looser document.
+    unread = [file for file in files if not file.is_file()]
+    problems += [Problem(Severity.ERROR, "is no file that can be read", str(file)) for file in unread]
+    files = [file for file in files if file not in unread]
+    if not files and not problems:
         problems.append(Problem(Severity.ERROR, "holds no *.yaml", path))
     if len(files) > MAX_FILES:
         problems.append(Problem(Severity.ERROR, f"holds more than {MAX_FILES} files", path))
@@ -93,8 +115,8 @@ def _files(path: str) -> tuple[list[Path], Path]:
     place = Path(path)
     try:
         if place.is_dir():
-            found = (entry for entry in place.iterdir() if entry.suffix in _SUFFIXES and not entry.name.startswith("."))
-            return sorted(entry for entry in found if entry.is_file()), place
+            names = (entry for entry in place.iterdir() if not entry.name.startswith("."))
+            return sorted(entry for entry in names if entry.suffix.lower() in _SUFFIXES), place
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if not place.is_file():
@@ -124,6 +146,8 @@ def _instructions(file: Path, root: Path, name: str) -> str:
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\x00" in name:
         raise UnreadableText("must be a path below the document's directory, without `..`")
+    if any(part.startswith(".") for part in parts.parts):
+        raise UnreadableText("lies in or under a name that begins with a dot, and those are not watched")
     place = file.parent / parts
     try:
         # A ConfigMap's files are links within its directory; one that leads out of it is not followed.

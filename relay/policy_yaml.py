@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from relay.core.policy_check import Path, Problem, Severity, Source
+from relay.core.policy_check import Kind, Path, Problem, Severity, Source
 
 MAX_DOCUMENTS = 64
 _MAX_DEPTH = 32
@@ -40,7 +40,7 @@ class _Reading:
 
     def wrong(self, node: yaml.Node, path: Path, message: str) -> None:
         source = Source(self.file, {path: node.start_mark.line + 1})
-        self.problems.append(source.problem(Severity.ERROR, path, message))
+        self.problems.append(source.problem(Severity.ERROR, path, message, kind=Kind.YAML))
 
 
 def read_yaml_documents(text: str, file: str) -> tuple[list[YamlDocument], list[Problem]]:
@@ -61,9 +61,9 @@ def read_yaml_documents(text: str, file: str) -> tuple[list[YamlDocument], list[
             _at(file, error.problem_mark or error.context_mark, f"not YAML: {error.problem or error.context}")
         )
     except yaml.YAMLError:
-        problems.append(Problem(Severity.ERROR, "not YAML: it holds characters that no text has", file))
+        problems.append(_at(file, None, "not YAML: it holds characters that no text has"))
     except RecursionError:
-        problems.append(Problem(Severity.ERROR, "nested too deeply", file))
+        problems.append(_at(file, None, "nested too deeply"))
     return documents, problems
 
 
@@ -88,12 +88,15 @@ def _nodes(text: str) -> Iterator[yaml.Node]:
             node = loader.get_node()
             if node is not None:
                 yield node
+    except (ValueError, OverflowError):  # the scanner's own: a character or a version number beyond all bounds
+        words = "a character or number that cannot be"
+        raise yaml.scanner.ScannerError(None, None, words, loader.get_mark()) from None
     finally:
         loader.dispose()
 
 
 def _at(file: str, mark: Any, message: str) -> Problem:
-    return Problem(Severity.ERROR, message, file, mark.line + 1 if mark else 0)
+    return Problem(Severity.ERROR, message, file, mark.line + 1 if mark else 0, kind=Kind.YAML)
 
 
 def _value(node: yaml.Node, path: Path, reading: _Reading) -> Any:

@@ -216,8 +216,8 @@ class Telemetry:
         lines = problems.splitlines()
         self._log.error("policies_refused", problems=lines[:_MOST_LINES], problems_in_all=len(lines))
 
-    def kill_switch_changed(self, switch: KillSwitch) -> None:
-        """Record whom the kill switch stops from now on."""
+    def kill_switch_changed(self, switch: KillSwitch, unknown: tuple[str, ...] = ()) -> None:
+        """Record whom the kill switch stops from now on; `unknown` are names in it that no policy knows."""
         self._metrics.kill_switch.set(switch.active)
         self._log.warning(
             "kill_switch_changed",
@@ -225,6 +225,8 @@ class Telemetry:
             tenants=sorted(switch.tenants),
             policies=sorted(switch.policies),
         )
+        for name in unknown[:_MOST_LINES]:
+            self.warn("kill_switch_unknown", name=name)
 
     def policy_unresolved(self, reason: str, detail: str) -> None:
         """Record that a session or key was refused because there is no policy for it."""

@@ -53,7 +53,9 @@ def create_public_app(
 ) -> web.Application:
     """Everything a browser can reach. `policy_for` is asked when a key is minted; `clock` gives Unix seconds."""
     gate = Gatekeeper(ClientKeys(client_keys), FailureLimit(), telemetry, settings.trusted_proxies, clock)
-    mint = MintDoors(gate, ephemeral_keys, sessions, policy_for, settings.key_seconds, settings.body_seconds)
+    mint = MintDoors(
+        gate, ephemeral_keys, sessions, policy_for, settings.key_seconds, settings.body_seconds, telemetry.decided
+    )
     servers = IceServers(settings.turn)
     calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds, servers)
     check = ConnectionCheckDoor(gate, ephemeral_keys, checks, settings.body_seconds)

@@ -15,12 +15,15 @@ from relay.api.telemetry_port import AuthMethod
 from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted
 from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session, policy_from_instructions
 from relay.core.policy_resolve import Identity
+from relay.core.record import Governed
+from relay.core.wish_record import wish_decision
 from relay.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relay.core.doors import Sessions
+    from relay.core.lifecycle import Decided
 
 # What a mint answer shows while it is open under which policy the key will be used: the safe defaults.
 _POLICY_TO_COME = policy_from_instructions("", "")
@@ -33,7 +36,8 @@ class MintDoors:
 
     The session shown in an answer is composed from the policy in force now; the one that counts is composed when the
     offer comes. `policy_for` raises ApiError, and gives None where it depends on the page that uses the key.
-    `key_seconds` is how long a key lives at most.
+    `key_seconds` is how long a key lives at most. `decided` hears what a policy made of a configuration; there is no
+    session yet, so its id is empty.
     """
 
     gate: Gatekeeper
@@ -42,6 +46,7 @@ class MintDoors:
     policy_for: Callable[[Identity, str | None], EffectivePolicy | None]
     key_seconds: int
     body_seconds: float
+    decided: Callable[[str, Decided, Governed], None]
 
     async def client_secrets(self, request: web.Request) -> web.Response:
         """GA: `{"session", "expires_after"}` → `{"value", "expires_at", "session"}` (Azure GA, recorded)."""
@@ -77,7 +82,11 @@ class MintDoors:
     def _mint(self, wish: Wish, identity: Identity, size: int, seconds: int) -> tuple[Minted, dict[str, Any]]:
         now = self.gate.clock()
         session_id = f"sess_{secrets.token_hex(16)}"
-        policy = self.policy_for(identity, wish.model) or _POLICY_TO_COME
+        bound = self.policy_for(identity, wish.model)
+        policy = bound or _POLICY_TO_COME
+        if bound is not None and (decision := wish_decision(bound, wish.session, wish.dialect)) is not None:
+            governed = Governed(bound.name, bound.revision, identity.tenant, identity.subject_hash)
+            self.decided("", decision, governed)
         try:
             # Described before the key is made: what cannot be described is refused without leaving a key behind.
             model = wish.model or DEFAULT_MODEL_NAMES[wish.dialect]

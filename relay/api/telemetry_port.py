@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from relay.core.lifecycle import Decided
+    from relay.core.record import Governed
 
 
 class AuthMethod(StrEnum):
@@ -24,6 +28,10 @@ class DoorTelemetry(Protocol):
 
     def auth_failed(self, method: str) -> None:
         """A credential was absent or wrong."""
+        ...
+
+    def decided(self, session_id: str, decision: Decided, governed: Governed) -> None:
+        """A policy decided about the configuration of a session to come; `session_id` is empty then."""
         ...
 
     def warn(self, event: str, **fields: Any) -> None:

@@ -7,8 +7,10 @@ paraphrased it cannot know.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from relay.core.policy_rules import CanaryRules
@@ -37,12 +39,17 @@ _WRITTEN = frozenset(
         "conversation.item.retrieved",
     }
 )
-_SAYING = frozenset({"text", "transcript", "arguments"})
+_SAYING = frozenset({"text", "transcript", "arguments", "refusal", "name"})
 _WORD = re.compile(r"[^\W_]+")
-_SPACED = "".join(chr(code) if chr(code).isalnum() else " " for code in range(128))
+_SPACED = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 _MOST_STREAMS = 64
+_LONGEST_WORD = 256
+# Neither seen nor heard: marks on letters, and what has no width.
+_UNHEARD = frozenset({"Mn", "Cf"})
+_ALIKE = str.maketrans({"\u0131": "i"})  # the dotless i, which folding keeps apart
 _MOST_ITEMS = 256
-_MOST_TEXT = 262_144
+MOST_TEXT = 262_144
+"""Characters of one text that are looked at."""
 
 
 class CanaryDetector:
@@ -51,9 +58,8 @@ class CanaryDetector:
     def __init__(self, rules: CanaryRules, instructions: str) -> None:
         self._words = tuple(word for word in ("".join(_tokens(word)) for word in rules.words) if word)
         self._run = rules.overlap_words
-        said = _tokens(instructions) if self._run else []
-        self._runs = set(_runs_of(said, self._run)) if self._run else set()
-        self._vocabulary = frozenset(said)
+        self._half = (self._run + 1) // 2
+        self._runs, self._halves = _runs_and_halves(instructions, self._run)
         self.active = bool(self._words or self._runs)
         self._longest = max(map(len, self._words), default=1)
         self._tails: OrderedDict[tuple[Any, ...], tuple[str, list[str], str]] = OrderedDict()
@@ -85,7 +91,7 @@ class CanaryDetector:
 
     def says(self, text: str) -> bool:
         """Whether a text says it all by itself."""
-        tokens = _tokens(text[:_MOST_TEXT])
+        tokens = _tokens(text[:MOST_TEXT])
         if self._words:
             plain = "".join(tokens)
             if any(word in plain for word in self._words):
@@ -96,9 +102,9 @@ class CanaryDetector:
         size = self._run
         if not self._runs or len(tokens) < size:
             return False
-        # Long texts are looked through in C: first for enough words in a row that the instructions know at all.
-        known = bytes(map(self._vocabulary.__contains__, tokens))
-        return b"\1" * size in known and not self._runs.isdisjoint(_runs_of(tokens, size))
+        # Wherever a run begins, half of it begins at one of these places within it: most texts have none in common.
+        halves = _runs_of(tokens, self._half, size - self._half + 1)
+        return not self._halves.isdisjoint(halves) and not self._runs.isdisjoint(_runs_of(tokens, size))
 
     def _continues(self, name: str, event: dict[str, Any], piece: str) -> bool:
         """One delta, together with the end of what came before it in the same stream."""
@@ -114,7 +120,7 @@ class CanaryDetector:
             words = words + (_tokens(unfinished + piece) if unfinished else tokens)
             found = found or self._has_run(words)
             # The last word may go on in the next delta.
-            unfinished = words.pop() if words and piece[-1:].isalnum() else ""
+            unfinished = words.pop()[-_LONGEST_WORD:] if words and piece[-1:].isalnum() else ""
             words = words[-self._run :]
         self._tails[key] = (tail, words, unfinished)
         self._tails.move_to_end(key)
@@ -123,16 +129,26 @@ class CanaryDetector:
         return found
 
 
+@lru_cache(maxsize=64)
+def _runs_and_halves(instructions: str, run: int) -> tuple[frozenset[tuple[str, ...]], frozenset[tuple[str, ...]]]:
+    """What runs of so many words the instructions have, and what runs of half as many; made once for all sessions."""
+    said = _tokens(instructions) if run else []
+    return frozenset(_runs_of(said, run)), frozenset(_runs_of(said, (run + 1) // 2))
+
+
 def _tokens(text: str) -> list[str]:
-    """The words of a text without case, spaces and marks."""
+    """The words of a text without case, spaces and marks, in whichever letters they are written."""
     if text.isascii():  # a tenth of the time, and most of what there is to read
-        return text.lower().translate(_SPACED).split()
-    return _WORD.findall(text.casefold())
+        return text.translate(_SPACED).split()
+    text = unicodedata.normalize("NFKD", text)
+    if not text.isascii():
+        text = "".join(char for char in text if char.isascii() or unicodedata.category(char) not in _UNHEARD)
+    return _WORD.findall(text.casefold().translate(_ALIKE))
 
 
-def _runs_of(tokens: list[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Every `size` words in a row."""
-    return zip(*(tokens[at:] for at in range(size)), strict=False)
+def _runs_of(tokens: list[str], size: int, step: int = 1) -> Iterator[tuple[str, ...]]:
+    """Every `size` words in a row, or those of them that begin at each `step`th word."""
+    return zip(*(tokens[at::step] for at in range(size)), strict=False)
 
 
 def is_delta(name: str) -> bool:

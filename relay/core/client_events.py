@@ -14,8 +14,8 @@ from relay.core.verdicts import Rule, Verdict
 from relay.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from relay.core.conversation import Conversation
     from relay.core.policy import EffectivePolicy
+    from relay.core.session_past import SessionPast
 
 _LONGEST_EVENT_ID = 512
 _MOST_INDEX = 10_000
@@ -52,39 +52,39 @@ def client_event_id(event: dict[str, Any]) -> str | None:
     return event_id if isinstance(event_id, str) and len(event_id) <= _LONGEST_EVENT_ID else None
 
 
-def judge_client_event(event: dict[str, Any], policy: EffectivePolicy, conversation: Conversation) -> Outcome:
+def judge_client_event(event: dict[str, Any], policy: EffectivePolicy, past: SessionPast) -> Outcome:
     """Judge an event of a known type, GA form. Changes nothing. Raises EventError when it is refused."""
     name = event["type"]
     if policy.events.client is not None and name not in policy.events.client:
         raise EventError(ErrorCode.POLICY_VIOLATION, "type", Rule.CLIENT_TYPES)
     match name:
         case "session.update":
-            return _session_update(event, policy, conversation)
+            return _session_update(event, policy, past)
         case "response.create":
-            return _response_create(event, policy, conversation)
+            return _response_create(event, policy, past)
         case "conversation.item.create":
-            return _item_create(event, policy, conversation)
+            return _item_create(event, policy, past)
         case "input_audio_buffer.append":
             if not policy.events.input_audio_append:
                 # It would pass by the media path, its gate and its counters.
                 raise EventError(ErrorCode.POLICY_VIOLATION, "type", Rule.INPUT_AUDIO)
             return _outcome(event, {"audio": judge_audio(event.get("audio"), "audio")})
-    return _outcome(event, _plain_fields(event, policy, conversation))
+    return _outcome(event, _plain_fields(event, policy, past))
 
 
-def _plain_fields(event: dict[str, Any], policy: EffectivePolicy, conversation: Conversation) -> dict[str, Any]:
+def _plain_fields(event: dict[str, Any], policy: EffectivePolicy, past: SessionPast) -> dict[str, Any]:
     """The fields of an event that has only ids and positions."""
     match event["type"]:
         case "conversation.item.retrieve":
             _allow(Rule.ITEM_RETRIEVE, allowed=policy.items.retrieve)
-            return {"item_id": judge_known_item(event.get("item_id"), "item_id", conversation)}
+            return {"item_id": judge_known_item(event.get("item_id"), "item_id", past.items)}
         case "conversation.item.delete":
             _allow(Rule.ITEM_DELETE, allowed=policy.items.delete)
-            return {"item_id": judge_known_item(event.get("item_id"), "item_id", conversation)}
+            return {"item_id": judge_known_item(event.get("item_id"), "item_id", past.items)}
         case "conversation.item.truncate":
             _allow(Rule.ITEM_TRUNCATE, allowed=policy.items.truncate)
             return {
-                "item_id": judge_known_item(event.get("item_id"), "item_id", conversation),
+                "item_id": judge_known_item(event.get("item_id"), "item_id", past.items),
                 "content_index": _count(event.get("content_index"), "content_index", _MOST_INDEX),
                 "audio_end_ms": _count(event.get("audio_end_ms"), "audio_end_ms", _MOST_AUDIO_MS),
             }
@@ -101,8 +101,8 @@ def _allow(rule: Rule, *, allowed: bool) -> None:
         raise EventError(ErrorCode.POLICY_VIOLATION, "type", rule)
 
 
-def _session_update(event: dict[str, Any], policy: EffectivePolicy, conversation: Conversation) -> Outcome:
-    judged = judge_session(event.get("session"), policy, audio_started=conversation.audio_started)
+def _session_update(event: dict[str, Any], policy: EffectivePolicy, past: SessionPast) -> Outcome:
+    judged = judge_session(event.get("session"), policy, audio_started=past.responses.audio_started)
     update = {"type": "session.update", "session": {"type": "realtime", **judged.fields}} if judged.fields else None
     return Outcome(
         judged.verdict,
@@ -115,11 +115,11 @@ def _session_update(event: dict[str, Any], policy: EffectivePolicy, conversation
     )
 
 
-def _response_create(event: dict[str, Any], policy: EffectivePolicy, conversation: Conversation) -> Outcome:
+def _response_create(event: dict[str, Any], policy: EffectivePolicy, past: SessionPast) -> Outcome:
     response = event.get("response")
     if response is None:
         return _outcome(event, {})
-    judged = judge_response(response, policy, conversation)
+    judged = judge_response(response, policy, past)
     sent: dict[str, Any] = {"type": "response.create"}
     if judged.fields:
         sent["response"] = judged.fields
@@ -127,8 +127,8 @@ def _response_create(event: dict[str, Any], policy: EffectivePolicy, conversatio
     return Outcome(judged.verdict, judged.rule, sent, out_of_band=out_of_band)
 
 
-def _item_create(event: dict[str, Any], policy: EffectivePolicy, conversation: Conversation) -> Outcome:
-    judge = ItemJudge(policy.items, conversation, mcp_approvals=policy.tools.mcp_approvals)
+def _item_create(event: dict[str, Any], policy: EffectivePolicy, past: SessionPast) -> Outcome:
+    judge = ItemJudge(policy.items, past.items, mcp_approvals=policy.tools.mcp_approvals)
     item = judge.item(event.get("item"), "item")
     fields: dict[str, Any] = {"item": item}
     previous = event.get("previous_item_id")
@@ -137,7 +137,7 @@ def _item_create(event: dict[str, Any], policy: EffectivePolicy, conversation: C
             fields["previous_item_id"] = "root"
     elif previous is not None:
         try:
-            fields["previous_item_id"] = judge_known_item(previous, "previous_item_id", conversation)
+            fields["previous_item_id"] = judge_known_item(previous, "previous_item_id", past.items, as_place=True)
         except EventError as error:
             raise EventError(error.code, error.param, Rule.ITEM_POSITION) from None
     rule = Rule.ITEM_POSITION if previous == "root" else Rule.FIELDS
@@ -158,7 +158,8 @@ def _outcome(
 ) -> Outcome:
     """Forward under `passed` when the rebuilt event says all that the client's did, else a strip under `rule`."""
     rebuilt = {"type": event["type"], **fields}
-    whole = {name: value for name, value in event.items() if name != "event_id"} == rebuilt
+    said = {name: value for name, value in event.items() if name != "event_id"} if "event_id" in event else event
+    whole = said == rebuilt
     item = fields.get("item", {})
     return Outcome(
         Verdict.FORWARD if whole else Verdict.STRIP,

@@ -84,13 +84,27 @@ def session_to_preview(ga: dict[str, Any]) -> dict[str, Any]:
 def session_to_preview_service(ga: dict[str, Any]) -> dict[str, Any]:
     """A GA session as a preview service takes it: what it would refuse the whole session for is left out."""
     flat = _flatten(ga, _SESSION_NAMES)
-    if flat.get("voice") not in _PREVIEW_VOICES:
+    voice = flat.get("voice")
+    if not isinstance(voice, str) or voice not in _PREVIEW_VOICES:
         flat.pop("voice", None)
     if isinstance(flat.get("tool_choice"), dict):
         del flat["tool_choice"]
     _without(flat, "turn_detection", "idle_timeout_ms")
     _without(flat, "input_audio_transcription", "languages")
     return flat
+
+
+def preview_holds(path: str, value: Any) -> bool:
+    """Whether a preview service takes this value for a GA field: it knows fewer fields, and fewer values of some."""
+    nested: dict[str, Any] = {}
+    *parents, leaf = path.split(".")
+    place = nested
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[leaf] = value
+    if isinstance(value, dict):
+        place[leaf] = {name: entry for name, entry in value.items() if entry is not None}
+    return session_to_preview_service(nested) == _flatten(nested, _SESSION_NAMES) != {}
 
 
 def _without(session: dict[str, Any], name: str, member: str) -> None:

@@ -7,6 +7,7 @@ fresh again. Values are kept as SHA-256 only. Unknown, expired, forged and used-
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Any
@@ -94,6 +95,8 @@ class _Stage(Enum):
 class _Key:
     grant: Grant
     expires_at: float
+    # What was asked for as text: read, it takes many times the bytes that are counted.
+    wish: bytes | None = None
     stage: _Stage = _Stage.FRESH
     session_id: str | None = None
     offer_hash: bytes = b""
@@ -126,7 +129,9 @@ class EphemeralKeys:
             raise KeysExhaustedError
         value = PREFIX + material.hex()
         expires_at = int(now) + lifetime
-        self._keys[_digest(value)] = _Key(grant, expires_at)
+        asked = grant.client_session
+        wish = None if asked is None else json.dumps(asked, separators=(",", ":")).encode()
+        self._keys[_digest(value)] = _Key(replace(grant, client_session=None), expires_at, wish)
         self._bytes_held += grant.size
         return Minted(value, expires_at)
 
@@ -139,7 +144,8 @@ class EphemeralKeys:
             case _Stage.FRESH:
                 key.stage = _Stage.IN_USE
                 key.offer_hash = _digest(offer)
-                return Begun(key.grant)
+                asked = None if key.wish is None else json.loads(key.wish)
+                return Begun(replace(key.grant, client_session=asked))
             case _Stage.IN_USE:
                 return InUse()
             case _Stage.SPENT:
@@ -150,7 +156,8 @@ class EphemeralKeys:
         digest = _digest(value)
         key = self._keys[digest]
         self._bytes_held -= key.grant.size
-        key.grant = replace(key.grant, client_session=None, size=0)
+        key.grant = replace(key.grant, size=0)
+        key.wish = None
         key.stage = _Stage.SPENT
         key.session_id = session_id
         key.answer = answer

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import Any
 
 _MOST_SENT = 1024
 _MOST_UPDATES = 64
@@ -14,6 +16,7 @@ class Asker(Enum):
     """On whose behalf a `session.update` is due an answer."""
 
     POLICY = auto()
+    MEND = auto()  # of the policy's too, but nothing depends on its answer
     PART = auto()  # sent by the relay for a client's update, of which another part follows
     CLIENT = auto()
     LOCAL = auto()  # nothing was sent: the relay answers when its turn comes
@@ -21,17 +24,27 @@ class Asker(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """What of instructions and tools is the client's: its text (None: it gave none) and its functions."""
+
+    text: str | None = field(default=None, repr=False)
+    functions: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """A `session.update` that waits for its answer.
 
-    `instructions` are what its answer has to show, None when it does not change them; `parts` tells that others were
-    sent before it for the same event of the client.
+    `session` is what it holds, GA shape without `type`; `brought` the client's share of it. `parts` tells that others
+    were sent before it for the same event of the client, `again` that it was sent because another one was refused.
     """
 
     asker: Asker
     event_id: str | None = None
-    instructions: str | None = field(default=None, repr=False)
+    session: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    brought: Brought = field(default_factory=Brought)
     parts: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,14 @@ class EventLedger:
             replace(update, asker=Asker.GONE) if update.asker is Asker.CLIENT else update for update in waiting
         )
 
+    def pending(self) -> tuple[Mapping[str, Any], ...]:
+        """What the updates hold whose answers are still to come, in order."""
+        return tuple(update.session for update in self._updates if update.session)
+
+    def changes_pending(self, name: str) -> bool:
+        """Whether an update that holds this member is not answered yet."""
+        return any(name in update.session for update in self._updates)
+
     def sent(self, event_id: str, sent: Sent) -> None:
         """An event went up under our `event_id`; the oldest of many is forgotten."""
         self._sent[event_id] = sent
@@ -88,8 +109,12 @@ class EventLedger:
         self._updates.append(update)
 
     def update_answered(self) -> Update | None:
-        """A `session.updated` came: which one it answers. None when nobody asked."""
-        return self._updates.popleft() if self._updates else None
+        """A `session.updated` came: which one it answers. None when nobody asked the service."""
+        for update in self._updates:
+            if update.asker is not Asker.LOCAL:
+                self._updates.remove(update)
+                return update
+        return None
 
     def local_answers(self) -> int:
         """How many answers of our own are now first in the line; they are taken out of it."""

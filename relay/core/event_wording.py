@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from relay.core import notices
-from relay.core.canary import is_delta, without_text
 from relay.core.dialect import client_event_to_preview, server_event_to_ga, server_event_to_preview
 from relay.core.event_actions import Action, Judged, ToClient, ToService
 from relay.core.events import MAX_EVENT_BYTES, MAX_SERVICE_EVENT_BYTES, WEBRTC_FILTER_TYPES, EventError, dump_event
 from relay.core.lifecycle import Dialect, LegName
-from relay.core.policy_rules import ClientInstructions, OnCanary
+from relay.core.policy_rules import ClientInstructions
 from relay.core.policy_view import view_of
-from relay.core.server_events import fitted, is_clean
+from relay.core.server_events import fits, fitted, is_clean
 from relay.core.session_fields import Shown, redact_session
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import ErrorCode
@@ -21,12 +20,14 @@ from relay.errors import ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relay.core.conversation import Conversation
     from relay.core.in_force import InForce
+    from relay.core.known_items import KnownItems
     from relay.core.lifecycle import SessionStart
 
 
 _OTHER = "other"
+# An echo that many small updates would make long answers of.
+_LONG_ECHO = 16_384
 # What an event grows by when it gets an id of ours, or is told in the other dialect.
 _ID_BYTES = 512
 
@@ -38,17 +39,17 @@ class Wording:
     `client_message_bytes` and `service_message_bytes` the largest messages that the two sides take.
     """
 
-    def __init__(self, start: SessionStart, next_id: Callable[[], str], conversation: Conversation) -> None:
-        self.view = view_of(start.policy, start.model, start.transcription_name)
+    def __init__(self, start: SessionStart, next_id: Callable[[], str], items: KnownItems) -> None:
+        self.view = view_of(start.policy, start.model)
         self.transcription_name = start.transcription_name
         self.client_message_bytes = MAX_EVENT_BYTES
         self.service_message_bytes = MAX_SERVICE_EVENT_BYTES
         self._start = start
         self._next_id = next_id
-        self._conversation = conversation
+        self._items = items
 
     @property
-    def longest(self) -> int:
+    def _longest(self) -> int:
         """The largest message to the client, in bytes."""
         return min(MAX_EVENT_BYTES, self.client_message_bytes)
 
@@ -60,11 +61,11 @@ class Wording:
         """The verdict that an event of the service is not shown."""
         return self.judged(LegName.UPSTREAM, name, Verdict.WITHHOLD, rule)
 
-    def check_size(self, event: dict[str, Any] | None) -> None:
-        """Raise EventError for a judged client event that the service cannot take, our id included."""
-        if event is None or self.service_message_bytes >= 2 * MAX_EVENT_BYTES:
+    def check_size(self, *events: Mapping[str, Any]) -> None:
+        """Raise EventError for judged events for a client that the service cannot take, our id included."""
+        if self.service_message_bytes >= 2 * MAX_EVENT_BYTES:
             return  # a client's event is smaller, and does not double: not worth the writing
-        if len(dump_event(event).encode()) + _ID_BYTES > self.service_message_bytes:
+        if any(len(dump_event(dict(event)).encode()) + _ID_BYTES > self.service_message_bytes for event in events):
             raise EventError(ErrorCode.EVENT_TOO_LARGE)
 
     def to_service(self, our_id: str, event: dict[str, Any]) -> ToService:
@@ -81,8 +82,13 @@ class Wording:
         dialect: Dialect,
         verdict: Verdict = Verdict.FORWARD,
         rule: Rule = Rule.ALLOWED,
+        *,
+        text: str | None = None,
     ) -> list[Action]:
-        """The verdict on a server event, and the event in the client's dialect as far as it passes."""
+        """The verdict on a server event, and the event in the client's dialect as far as it passes.
+
+        `text` is the event as the service wrote it: sent as it is when nothing in it changes.
+        """
         shown_types = self.view.acting.events.server
         if shown_types is not None and name not in shown_types:
             return [self.withheld(name, Rule.SERVER_TYPES)]
@@ -91,44 +97,32 @@ class Wording:
         public, touched = self.view.publisher.public(name, event)
         if touched is not Rule.ALLOWED and rule is Rule.ALLOWED:
             verdict, rule = Verdict.REWRITE, touched
+        if self._items.hides(public.get("previous_item_id")):
+            public, verdict, rule = {**public, "previous_item_id": None}, Verdict.REWRITE, Rule.ITEM_KNOWN
         translated = self._in_client_dialect(public, dialect)
         if translated is None:
             return [self.withheld(name, Rule.DIALECT)]
-        text, lightened = fitted(translated, self.longest, dump_event)
+        lightened = False
+        if text is None or translated is not event or not fits(text, self._longest):
+            text, lightened = fitted(translated, self._longest, dump_event)
         if text is None:
             notice = notices.refusal(self._next_id(), ErrorCode.EVENT_TOO_LARGE, None, None)
             return [self.withheld(name, Rule.SIZE), *self.notify(notice)]
         if lightened:
             verdict, rule = Verdict.STRIP, Rule.SIZE
-        self._conversation.shown(event)
+        self._items.shown(translated)
         return [self.judged(LegName.UPSTREAM, name, verdict, rule), ToClient(text)]
 
-    def unknown(self, event: dict[str, Any]) -> list[Action]:
+    def unknown(self, event: dict[str, Any], text: str) -> list[Action]:
         """An event of a type nobody knows: withheld, unless the policy lets such pass and there is nothing in it."""
         if not self.view.acting.events.pass_unknown or self._start.webrtc_filter:
             return [self.withheld(_OTHER, Rule.TYPE)]
         if not is_clean(event, self.view.publisher.scrubber, self.view.canary.says):
             return [self.withheld(_OTHER, Rule.PASS_UNKNOWN)]
-        text, _ = fitted(event, self.longest, dump_event)
-        if text is None:
+        shown = text if fits(text, self._longest) else fitted(event, self._longest, dump_event)[0]
+        if shown is None:
             return [self.withheld(_OTHER, Rule.SIZE)]
-        return [self.judged(LegName.UPSTREAM, _OTHER, Verdict.FORWARD, Rule.PASS_UNKNOWN), ToClient(text)]
-
-    def disclosed(self, name: str, event: dict[str, Any]) -> list[Action]:
-        """An event in which the model repeats what it must not, passed on and marked."""
-        passed = self.pass_on(name, event, self._start.service_dialect, Verdict.FORWARD, Rule.CANARY)
-        wanted = self.view.written.canary.action
-        match passed[0]:
-            case Judged() as judged if self.view.judged is not None and wanted is not OnCanary.LOG:
-                would_be = Verdict.END if wanted is OnCanary.END else Verdict.STRIP
-                return [replace(judged, would_be=would_be), *passed[1:]]
-        return passed
-
-    def silenced(self, name: str, event: dict[str, Any]) -> list[Action]:
-        """The same without what it says: a piece of a text goes as a whole."""
-        if is_delta(name):
-            return [self.withheld(name, Rule.CANARY)]
-        return self.pass_on(name, without_text(name, event), self._start.service_dialect, Verdict.STRIP, Rule.CANARY)
+        return [self.judged(LegName.UPSTREAM, _OTHER, Verdict.FORWARD, Rule.PASS_UNKNOWN), ToClient(shown)]
 
     def _in_client_dialect(self, event: dict[str, Any], dialect: Dialect) -> dict[str, Any] | None:
         if dialect is self._start.dialect:
@@ -140,20 +134,32 @@ class Wording:
         translated = self._in_client_dialect(notice, Dialect.GA)
         return [] if translated is None else [ToClient(dump_event(translated))]
 
-    def echo_frame(self, event: dict[str, Any]) -> dict[str, Any]:
-        """The type and id of a server event that is rebuilt."""
+    def shown_echo(self, event: dict[str, Any], force: InForce, rule: Rule | None) -> list[Action]:
+        """The service's echo as the client may see it; `rule` if something was found in it."""
+        echo = {**self._echo_frame(event), "session": self._shown_session(force)}
+        return self.pass_on(echo["type"], echo, Dialect.GA, Verdict.REWRITE, rule or Rule.SESSION_ECHO)
+
+    def own_echo(self, force: InForce) -> list[Action]:
+        """Our own `session.updated`; without long tools, since a few bytes of the client's ask for it."""
+        session = self._shown_session(force)
+        if force.shown_bytes > _LONG_ECHO:
+            session.pop("tools", None)
+        event = {"type": "session.updated", "event_id": self._next_id(), "session": session}
+        return self.pass_on("session.updated", event, Dialect.GA)[1:]
+
+    def error(self, event: dict[str, Any], shown: dict[str, Any]) -> list[Action]:
+        """An error of the service in words for the client."""
+        public = {**self._echo_frame(event), "error": shown}
+        return self.pass_on("error", public, self._start.service_dialect, Verdict.REWRITE, Rule.SERVICE_ERROR)
+
+    def _echo_frame(self, event: dict[str, Any]) -> dict[str, Any]:
         event_id = event.get("event_id")
         return {"type": event.get("type"), "event_id": event_id if isinstance(event_id, str) else self._next_id()}
 
-    def created(self, force: InForce, event: dict[str, Any]) -> list[Action]:
-        """`session.created` with the session in force, under the id of the service's event or one of ours."""
-        frame = {**self.echo_frame(event), "type": "session.created"}
-        return self.pass_on("session.created", {**frame, "session": self.shown_session(force)}, Dialect.GA)[1:]
-
-    def shown_session(self, force: InForce) -> dict[str, Any]:
+    def _shown_session(self, force: InForce) -> dict[str, Any]:
         """The session at the service as the client may see it."""
         rules = self.view.acting
-        own = force.client_text if rules.instructions.client is ClientInstructions.PASSTHROUGH else None
+        own = force.asked.brought.text if rules.instructions.client is ClientInstructions.PASSTHROUGH else None
         shown_as = Shown(
             session_id=self._start.session_id,
             model=self._start.model,
@@ -161,5 +167,6 @@ class Wording:
             tools=rules.tools,
             hide=rules.events.hide_fields,
             instructions=own,
+            hidden_names=self.view.publisher.hidden_calls,
         )
         return redact_session(force.session, shown_as)

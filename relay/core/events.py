@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from array import array
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from relay.core.verdicts import Rule
@@ -17,8 +19,11 @@ MAX_SERVICE_EVENT_BYTES = 960 * 1024
 """The longest event of the service that is read: what fits its association's window; a browser gets less of it."""
 
 MAX_DEPTH = 32
+
+MAX_VALUES = 6_000
+"""Values of one event, objects and lists counted twice: reading costs by them; a long list of functions has half."""
+
 _MAX_INTEGER = 2**64
-_MAX_INTEGER_DIGITS = 20
 
 CLIENT_EVENT_TYPES = frozenset(
     {
@@ -132,19 +137,24 @@ class EventError(Exception):
         self.rule = rule
 
 
-def parse_event(text: str, *, max_bytes: int = MAX_EVENT_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+def parse_event(
+    text: str, *, max_bytes: int = MAX_EVENT_BYTES, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES
+) -> dict[str, Any]:
     """Read one event: a JSON object with a string `type`. Raises EventError."""
-    event = parse_json_object(text, max_bytes=max_bytes, max_depth=max_depth)
+    event = parse_json_object(text, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values)
     if not isinstance(event.get("type"), str):
         raise EventError(ErrorCode.INVALID_EVENT, "type")
     return event
 
 
-def parse_json_object(text: str, *, max_bytes: int = MAX_EVENT_BYTES, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
+def parse_json_object(
+    text: str, *, max_bytes: int = MAX_EVENT_BYTES, max_depth: int = MAX_DEPTH, max_values: int = MAX_VALUES
+) -> dict[str, Any]:
     """Read one JSON object so that no other parser can understand it otherwise (RFC 8259 §4, §6, §8; RFC 7493).
 
     Refused beyond what RFC 8259 refuses: duplicate names, numbers that are not finite or exceed 64 bits, lone
-    surrogates, a byte order mark, nesting deeper than `max_depth`, more than `max_bytes` of UTF-8. Raises EventError.
+    surrogates, a byte order mark, nesting beyond `max_depth`, more than `max_bytes` (UTF-8), or `max_values` values.
+    Raises EventError.
     """
     try:
         raw = text.encode()
@@ -152,15 +162,22 @@ def parse_json_object(text: str, *, max_bytes: int = MAX_EVENT_BYTES, max_depth:
         raise EventError(ErrorCode.INVALID_EVENT) from None
     if len(raw) > max_bytes:
         raise EventError(ErrorCode.EVENT_TOO_LARGE)
+    marks = raw.translate(None, _ALL_BUT_VALUES)
+    if _weight(marks) > max_values and _weight(_outside(raw).translate(None, _ALL_BUT_VALUES)) > max_values:
+        raise EventError(ErrorCode.EVENT_TOO_LARGE)
     if _deeper_than(raw, max_depth):
         raise EventError(ErrorCode.INVALID_EVENT)
+    many = marks.count(b"{") > _MANY_OBJECTS
     try:
-        value = _DECODER.decode(text)
+        value = (_MANY_DECODER if many else _DECODER).decode(text)
     except ValueError:
         raise EventError(ErrorCode.INVALID_EVENT) from None
     if not isinstance(value, dict):
         raise EventError(ErrorCode.INVALID_EVENT)
-    if "\\u" in text and not _encodes(value):
+    if (b"\\" in raw and b"\\u" in raw) or many:  # the first is found at a hundredth of the cost
+        _check_written(raw, value)
+    digits = raw.translate(_AS_ZEROS)
+    if (_TWENTY_DIGITS in digits or _EXPONENT in digits) and _exceeds(_outside(raw)):
         raise EventError(ErrorCode.INVALID_EVENT)
     return value
 
@@ -172,29 +189,67 @@ def dump_event(event: dict[str, Any]) -> str:
 
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_ALL_BUT_VALUES = bytes(set(range(256)) - set(b"[{,"))
 _AS_BRACES = bytes.maketrans(b"[]", b"{}")
+_AS_STEPS = bytes.maketrans(b"{}", b"\x01\xff")  # one deeper, one up: signed
+_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_TWENTY_DIGITS, _EXPONENT = b"0" * 20, b"0e"
+_MANY_OBJECTS = 512
+_LONG_NUMBER = re.compile(rb"\d[\d.eE+-]{19,}|\d[\d.]*[eE][+-]?\d+")
 
 
 def _deeper_than(raw: bytes, limit: int) -> bool:
     """Whether brackets nest deeper than `limit`: linear, in C, before any recursive parser sees the text."""
-    if raw.count(b"{") + raw.count(b"[") <= limit:
+    marks = raw.translate(_AS_BRACES, _ALL_BUT_STRUCTURE)
+    if marks.count(b"{") <= limit:
         return False
     if b"\\" in raw:  # outside of strings it is an error, at which the parser goes no deeper
-        raw = _ESCAPED.sub(b"", raw)
-    marks = raw.translate(_AS_BRACES, _ALL_BUT_STRUCTURE)
+        marks = _ESCAPED.sub(b"", raw).translate(_AS_BRACES, _ALL_BUT_STRUCTURE)
+    # Two quotes with nothing between them part nothing: what stands inside a string stays inside without them.
+    marks = marks.replace(b'""', b"")
     nesting = b"".join(marks.split(b'"')[::2])  # every other piece is what stands inside a string
-    for _ in range(limit):
-        nesting = nesting.replace(b"{}", b"")  # one level, the innermost
-    # What is left is deeper, or does not close, which no parser takes either.
-    return bool(nesting)
-
-
-def _encodes(value: dict[str, Any]) -> bool:
-    try:
-        dump_event(value).encode()
-    except UnicodeEncodeError:
+    levels, before = 0, 0
+    while levels < limit and nesting and (levels == 0 or len(nesting) <= before // 2):
+        before, levels = len(nesting), levels + 1
+        nesting = nesting.replace(b"{}", b"")  # one level, the innermost: quick as long as much of it goes
+    if not nesting:
         return False
-    return True
+    # What closes before it opens makes the rest look less deep; there the parser stops before it gets to the rest.
+    return max(accumulate(array("b", nesting.translate(_AS_STEPS)))) > limit - levels
+
+
+def _weight(marks: bytes) -> int:
+    """How many values there are, objects and lists twice: they are dearer to make."""
+    return len(marks) + len(marks) - marks.count(b",")
+
+
+def _outside(raw: bytes) -> bytes:
+    """A JSON text without its strings."""
+    plain = _ESCAPED.sub(b"", raw) if b"\\" in raw else raw
+    return b'""'.join(plain.split(b'"')[::2])
+
+
+def _check_written(raw: bytes, value: dict[str, Any]) -> None:
+    """Refuse what cannot be written again as UTF-8, or has fewer names: two of one object were the same.
+
+    Each name has a colon behind it; those inside of strings are the same in both, unless one is written as an escape.
+    """
+    try:
+        written = dump_event(value).encode()
+    except ValueError:
+        raise EventError(ErrorCode.INVALID_EVENT) from None
+    if b"\\u003" in raw:
+        raw, written = _outside(raw), _outside(written)
+    if raw.count(b":") != written.count(b":"):
+        raise EventError(ErrorCode.INVALID_EVENT)
+
+
+def _exceeds(outside: bytes) -> bool:
+    """Whether an integer has more than 64 bits, or a number is not finite."""
+    return any(
+        int(number) >= _MAX_INTEGER if number.isdigit() else not math.isfinite(float(number))
+        for number in _LONG_NUMBER.findall(outside)
+    )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -204,26 +259,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > _MAX_INTEGER_DIGITS + 1:
-        raise EventError(ErrorCode.INVALID_EVENT)
-    value = int(digits)
-    if abs(value) >= _MAX_INTEGER:
-        raise EventError(ErrorCode.INVALID_EVENT)
-    return value
-
-
-def _real(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise EventError(ErrorCode.INVALID_EVENT)
-    return value
-
-
 def _constant(_name: str) -> NoReturn:
     raise EventError(ErrorCode.INVALID_EVENT)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+# Where there are many objects, a call for each costs more than to write them all again.
+_MANY_DECODER = json.JSONDecoder(parse_constant=_constant)
 # What was parsed holds no circle, and looking for one costs as much as all the rest.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False)

@@ -11,7 +11,7 @@ from relay.core.verdicts import Rule
 from relay.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from relay.core.conversation import Conversation
+    from relay.core.known_items import KnownItems
     from relay.core.policy_rules import ItemRules
 
 _LONGEST_ID = 64
@@ -37,13 +37,13 @@ class ItemJudge:
     """
 
     rules: ItemRules
-    conversation: Conversation
+    items: KnownItems
     mcp_approvals: bool = False
 
     def item(self, item: Any, path: str) -> dict[str, Any]:
         """One item of `conversation.item.create`, rebuilt. Raises EventError."""
         rebuilt = self._judge(item, path)
-        if rebuilt["type"] == "function_call_output" and not self.conversation.awaits_output(rebuilt["call_id"]):
+        if rebuilt["type"] == "function_call_output" and not self.items.calls.awaits_output(rebuilt["call_id"]):
             raise wrong_value(f"{path}.call_id", Rule.ITEM_CALL)
         return rebuilt
 
@@ -64,10 +64,10 @@ class ItemJudge:
     def _input_item(self, item: Any, path: str) -> dict[str, Any]:
         match item:
             case {"type": "item_reference"}:
-                known = judge_known_item(item.get("id"), f"{path}.id", self.conversation)
+                known = judge_known_item(item.get("id"), f"{path}.id", self.items)
                 return {"type": "item_reference", "id": known}
         rebuilt = self._judge(item, path)
-        if rebuilt["type"] == "function_call_output" and not self.conversation.knows_call(rebuilt["call_id"]):
+        if rebuilt["type"] == "function_call_output" and not self.items.calls.knows(rebuilt["call_id"]):
             raise wrong_value(f"{path}.call_id", Rule.ITEM_CALL)
         return rebuilt
 
@@ -106,7 +106,7 @@ class ItemJudge:
         for index, part in enumerate(content):
             said = part.get("text") if isinstance(part, dict) and len(part) == _TYPE_AND_TEXT else None
             if isinstance(said, str) and len(said) <= longest and part.get("type") == "input_text":
-                parts.append({"type": "input_text", "text": said})
+                parts.append(part)
             else:
                 parts.append(judge(part, f"{path}.content[{index}]"))
         return {"type": "message", "role": role, "content": parts}
@@ -121,7 +121,7 @@ class ItemJudge:
         if not self.mcp_approvals:
             raise EventError(ErrorCode.POLICY_VIOLATION, f"{path}.type", Rule.TOOLS_MCP)
         request = judge_id(item.get("approval_request_id"), f"{path}.approval_request_id")
-        if not self.conversation.awaits_approval(request):
+        if not self.items.calls.awaits_approval(request):
             raise wrong_value(f"{path}.approval_request_id", Rule.TOOLS_MCP)
         approve = boolean(item.get("approve"), f"{path}.approve")
         rebuilt = {"type": "mcp_approval_response", "approval_request_id": request, "approve": approve}
@@ -187,11 +187,14 @@ def is_history(item: dict[str, Any]) -> bool:
     return item.get("role") == "assistant"
 
 
-def judge_known_item(item_id: Any, path: str, conversation: Conversation) -> str:
-    """The id of an item that this client was shown. An id that exists and one that does not are refused alike."""
+def judge_known_item(item_id: Any, path: str, items: KnownItems, *, as_place: bool = False) -> str:
+    """The id of an item that this client was shown. An id that exists and one that does not are refused alike.
+
+    As a place for another item, one that it has just made will do.
+    """
     if not isinstance(item_id, str):
         raise wrong_type(path)
-    if not conversation.knows_item(item_id):
+    if not items.knows(item_id, as_place=as_place):
         raise EventError(ErrorCode.ITEM_NOT_FOUND, path, Rule.ITEM_KNOWN)
     return item_id
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from relay.core.policy import EffectivePolicy
 from relay.core.policy_rules import LimitRules
@@ -62,6 +63,8 @@ class SessionLimits:
     consent_seconds: float = 30.0
     reattach_seconds: float = 15.0
     events_per_second: int = 100
+    client_bytes_per_second: int = 131_072
+    client_burst_bytes: int = 524_288
     outbox_bytes: int = 1_048_576
     packets_per_second: int = 400
 
@@ -72,7 +75,8 @@ class SessionStart:
 
     `offer` is the browser's SDP; `dialect` is spoken by the browser, `service_dialect` by the service; `model` is the
     name the client asked for and is shown in echoes in place of the deployment's, `transcription_name` likewise.
-    `client_instructions` are the client's own, as far as the policy let them into the session that was minted.
+    What of the minted session is the client's, as far as the policy let it in: its `client_instructions`, its functions
+    (None: not known, the service's echo tells) and the fields that it chose, by GA path.
     """
 
     session_id: str
@@ -84,6 +88,8 @@ class SessionStart:
     policy: EffectivePolicy
     transcription_name: str = "default"
     client_instructions: str | None = field(default=None, repr=False)
+    client_functions: tuple[dict[str, Any], ...] | None = field(default=None, repr=False)
+    client_fields: frozenset[str] = frozenset()
     limits: SessionLimits = field(default_factory=SessionLimits)
 
 

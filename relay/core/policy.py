@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from relay.core.dialect import param_to_preview, session_to_ga, session_to_preview, session_to_preview_service
+from relay.core.dialect import (
+    param_to_preview,
+    preview_holds,
+    session_to_ga,
+    session_to_preview,
+    session_to_preview_service,
+)
 from relay.core.events import EventError
 from relay.core.instruction_text import combine
 from relay.core.policy_rules import (
+    RESPONSE_FIELDS,
     CanaryRules,
     ClientInstructions,
     EventRules,
@@ -27,27 +35,14 @@ from relay.core.policy_rules import (
     Strictness,
     ToolRules,
 )
-from relay.core.session_fields import DEFAULT_TRANSCRIPTION_NAME, Shown, redact_session
-from relay.core.session_rules import JudgedSession, judge_session, with_settings
+from relay.core.session_fields import DEFAULT_TRANSCRIPTION_NAME, SERVICE_DEFAULTS, Shown, leaves, put, redact_session
+from relay.core.session_rules import JudgedSession, field_of, judge_session, with_settings
 from relay.core.tool_rules import all_tools
 from relay.core.verdicts import Rule
-
-RESPONSE_FIELDS = frozenset(
-    {
-        "metadata",
-        "output_modalities",
-        "max_output_tokens",
-        "conversation",
-        "input",
-        "parallel_tool_calls",
-        "reasoning",
-    }
-)
-"""Every field of `response.create` that a policy can give to a client, the overrides apart."""
+from relay.errors import ErrorCode
 
 if TYPE_CHECKING:  # lifecycle imports this module
     from relay.core.lifecycle import Dialect
-    from relay.errors import ErrorCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,27 +177,69 @@ def deployments(policy: EffectivePolicy) -> frozenset[str]:
     return frozenset(name for name in names if isinstance(name, str) and name)
 
 
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A session to mint, and what of it is the client's: its text, its functions, the fields that it chose.
+
+    `transcription_name` is what the client calls its transcription model.
+    """
+
+    session: dict[str, Any] = field(repr=False)
+    transcription_name: str
+    instructions: str | None = field(repr=False)
+    functions: tuple[dict[str, Any], ...] = field(repr=False)
+    fields: frozenset[str]
+
+
+def compose(
+    policy: EffectivePolicy,
+    client_session: dict[str, Any] | None,
+    client_dialect: Dialect,
+    service_dialect: Dialect,
+) -> Composed:
+    """The complete session to mint at the service, in its dialect: the policy's, and what the client may choose.
+
+    `client_session` is what the client sent with its mint or its offer, judged here once for all that follows. Raises
+    ConfigRefusal, also for a lock that the service could not hold: a session without it is not the policy's.
+    """
+    rules = acting(policy)
+    judged = judge_wish(rules, client_session, client_dialect)
+    settings = with_settings(rules, judged.fields)
+    session = {
+        "type": "realtime",
+        "model": rules.deployment,
+        "instructions": combine(rules.instructions, judged.instructions),
+        **settings,
+    }
+    if rules.tools.admin or judged.functions is not None:
+        session["tools"] = all_tools(rules.tools, judged.functions or ())
+    if service_dialect.value == "preview":
+        _check_locks(rules, settings)
+        session = session_to_preview_service(session)
+    return Composed(
+        session,
+        judged.transcription_name or DEFAULT_TRANSCRIPTION_NAME,
+        judged.instructions,
+        tuple(judged.functions or ()),
+        frozenset(path for path, _ in leaves(judged.fields)),
+    )
+
+
+def _check_locks(policy: EffectivePolicy, settings: dict[str, Any]) -> None:
+    locked = {field_of(path) for path, rule in policy.fields.items() if rule.has_lock}
+    for path, value in leaves(settings):
+        if path in locked and not preview_holds(path, value):
+            raise ConfigRefusal(ErrorCode.POLICY_VIOLATION, path, Rule.SESSION_FIELDS)
+
+
 def compose_service_session(
     policy: EffectivePolicy,
     client_session: dict[str, Any] | None,
     client_dialect: Dialect,
     service_dialect: Dialect,
 ) -> dict[str, Any]:
-    """The complete session to mint at the service, in its dialect: the policy's, and what the client may choose.
-
-    `client_session` is what the client sent with its mint or its offer. Raises ConfigRefusal.
-    """
-    rules = acting(policy)
-    judged = judge_wish(rules, client_session, client_dialect)
-    session = {
-        "type": "realtime",
-        "model": rules.deployment,
-        "instructions": combine(rules.instructions, judged.instructions),
-        **with_settings(rules, judged.fields),
-    }
-    if rules.tools.admin or judged.functions is not None:
-        session["tools"] = all_tools(rules.tools, judged.functions or ())
-    return session_to_preview_service(session) if service_dialect.value == "preview" else session
+    """The session of `compose` alone. Raises ConfigRefusal."""
+    return compose(policy, client_session, client_dialect, service_dialect).session
 
 
 def describe_session(
@@ -232,17 +269,6 @@ def describe_session(
     return session_to_preview(shown) if dialect.value == "preview" else shown
 
 
-def transcription_name(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> str:
-    """What the client calls its transcription model, to be shown in echoes. Raises ConfigRefusal."""
-    judged = judge_wish(acting(policy), client_session, dialect)
-    return judged.transcription_name or DEFAULT_TRANSCRIPTION_NAME
-
-
-def client_instructions(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> str | None:
-    """The client's own instructions as far as they went into the minted session. Raises ConfigRefusal."""
-    return judge_wish(acting(policy), client_session, dialect).instructions
-
-
 def judge_wish(policy: EffectivePolicy, client_session: dict[str, Any] | None, dialect: Dialect) -> JudgedSession:
     """Judge what a client sent with its mint or its offer by these very rules, whatever their mode.
 
@@ -270,29 +296,13 @@ def _door_param(param: str | None, *, preview: bool) -> str | None:
 
 def _default_session() -> dict[str, Any]:
     """What the service does for a session that asks for nothing (Azure GA, recorded)."""
-    return {
-        "output_modalities": ["audio"],
-        "max_output_tokens": "inf",
-        "include": None,
-        "tools": [],
-        "audio": {
-            "input": {
-                "format": {"type": "audio/pcm", "rate": 24000},
-                "transcription": None,
-                "noise_reduction": None,
-                "turn_detection": {
-                    "type": "server_vad",
-                    "threshold": 0.5,
-                    "prefix_padding_ms": 300,
-                    "silence_duration_ms": 200,
-                    "idle_timeout_ms": None,
-                    "create_response": True,
-                    "interrupt_response": True,
-                },
-            },
-            "output": {"format": {"type": "audio/pcm", "rate": 24000}, "speed": 1.0},
-        },
-    }
+    form = {"type": "audio/pcm", "rate": 24000}
+    session: dict[str, Any] = {"tools": [], "audio": {"input": {"format": form}, "output": {"format": form}}}
+    for path, value in SERVICE_DEFAULTS.items():
+        if path == "parallel_tool_calls":
+            continue  # it is not in what the service shows
+        put(session, path, deepcopy(value))
+    return session
 
 
 def _merged(session: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any]:

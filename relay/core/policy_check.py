@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,9 +23,21 @@ class Severity(StrEnum):
     WARNING = "warning"
 
 
+class Kind(StrEnum):
+    """What a problem is about, in words that hold nothing of a document."""
+
+    FILE = "the file cannot be used"
+    YAML = "is not YAML as policies are written"
+    FORM = "does not have the form that the schema asks for"
+    RULES = "cannot be used as it stands"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, where it stands. `file` is empty and `line` 0 where no file is known."""
+    """One thing that is wrong, where it stands. `file` is empty and `line` 0 where no file is known.
+
+    `message` and `path` are for who wrote the document: they can quote it. `public` is what may stand in a log.
+    """
 
     severity: Severity
     message: str
@@ -33,19 +45,31 @@ class Problem:
     line: int = 0
     document: str = ""
     path: str = ""
+    kind: Kind = Kind.FILE
+    public_path: str = ""
 
     def __str__(self) -> str:
+        return self._line(self.path, self.message)
+
+    @property
+    def public(self) -> str:
+        """Where it stands and what it is about, and nothing that the document says."""
+        told = self.kind is Kind.FILE or self.severity is Severity.WARNING
+        plain = self.message if told else f"{self.kind.value}; `relay policy lint` says why"
+        return self._line(self.public_path, plain)
+
+    def _line(self, path: str, message: str) -> str:
         where = f"{self.file}:{self.line}: " if self.file and self.line else f"{self.file}: " if self.file else ""
-        path = f"{self.path}: " if self.path else ""
-        return f"{where}{self.severity.value}: {path}{self.message}"
+        return f"{where}{self.severity.value}: {f'{path}: ' if path else ''}{message}"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a document stands: `lines` has the line of each of its paths."""
+    """Where a document stands: `lines` has the line of each of its paths; `schema` what its names are taken from."""
 
     file: str = ""
     lines: Mapping[Path, int] | None = None
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
     def line(self, path: Path) -> int:
         """The line of the path, or of the nearest thing around it; 0 when none is known."""
@@ -55,9 +79,12 @@ class Source:
                 return lines[path[:length]]
         return 0
 
-    def problem(self, severity: Severity, path: Path, message: str, document: str = "") -> Problem:
+    def problem(
+        self, severity: Severity, path: Path, message: str, document: str = "", kind: Kind = Kind.RULES
+    ) -> Problem:
         """A problem at this path."""
-        return Problem(severity, message, self.file, self.line(path), document, dotted(path))
+        public = dotted(known_part(path, self.schema))
+        return Problem(severity, message, self.file, self.line(path), document, dotted(path), kind, public)
 
 
 def dotted(path: Path) -> str:
@@ -65,10 +92,22 @@ def dotted(path: Path) -> str:
     text = ""
     for part in path:
         if isinstance(part, int) or not re.fullmatch(r"[\w-]+", part):
-            text += f"[{part}]"
+            text += f"[{part if isinstance(part, int) or part.isprintable() else ascii(part)}]"
         else:
             text += f".{part}" if text else part
     return text
+
+
+def known_part(path: Path, schema: Mapping[str, Any]) -> Path:
+    """The beginning of a path whose names are those of the schema, and no document's own."""
+    for length, part in enumerate(path):
+        if isinstance(part, int):
+            schema = schema.get("items", {})
+        elif part in schema.get("properties", {}):
+            schema = schema["properties"][part]
+        else:
+            return path[:length]
+    return path
 
 
 def violations(value: Any, schema: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, str]]:
@@ -128,7 +167,7 @@ def _text(value: str, schema: Mapping[str, Any], path: Path) -> Iterator[tuple[P
         yield path, "must not be empty" if least == 1 else f"must have {least} characters or more"
     if len(value) > schema.get("maxLength", len(value)):
         yield path, f"is longer than {schema['maxLength']} characters"
-    if "pattern" in schema and not re.search(schema["pattern"], value):
+    if "pattern" in schema and not re.fullmatch(schema["pattern"], value):
         yield path, f"{_shown(value)} does not have the form {schema['pattern']}"
 
 
@@ -154,6 +193,8 @@ def _object(value: dict[str, Any], schema: Mapping[str, Any], path: Path) -> Ite
     if len(value) > schema.get("maxProperties", len(value)):
         yield path, f"has more than {schema['maxProperties']} keys"
         return
+    if len(value) < schema.get("minProperties", 0):
+        yield path, "must not be empty"
     known: Mapping[str, Any] = schema.get("properties", {})
     rest = schema.get("additionalProperties", True)
     for name, entry in value.items():
@@ -236,6 +277,6 @@ def _choice(words: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=not str(value).isprintable(), default=str)
     longest = 60
     return text if len(text) <= longest else f"{text[:longest]}…"

@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.core.policy_check import same
 from relay.core.policy_document import PolicyDocument
-from relay.core.policy_fields import meet_rules, normal, rule_of
+from relay.core.policy_fields import cap_of, freedom, meet_rules, rule_of
 from relay.core.policy_inherit import LEAVES, Said, meet
 from relay.core.policy_resolve import merged
 
@@ -62,7 +62,7 @@ def compare(name: str, old: Said, new: Said) -> Iterator[Change]:
             if _joined(was) != _joined(is_now):
                 yield Change(name, path, _fingerprint(was), _fingerprint(is_now), Direction.CHANGED)
         elif not _alike(was, is_now):
-            direction = _direction(path, was, is_now)
+            direction = _models(old, was, is_now) if path == "upstream.models" else _direction(path, was, is_now)
             yield Change(name, path, _shown(was), _shown(is_now), direction)
 
 
@@ -81,8 +81,8 @@ def _direction(path: str, old: Any, new: Any) -> Direction:
         return Direction.LOOSER if new else Direction.TIGHTER
     if kind in _UNORDERED or path == "tools.admin":
         return Direction.CHANGED
-    if kind == "common_keys" and any(not same(old[key], new[key]) for key in _common(old, new)):
-        return Direction.CHANGED
+    if kind == "common_keys":
+        return Direction.CHANGED  # a name that is not listed is served too, by the default
     if old is None:
         return Direction.TIGHTER
     if new is None:
@@ -91,8 +91,14 @@ def _direction(path: str, old: Any, new: Any) -> Direction:
     return Direction.TIGHTER if _alike(met, new) else Direction.LOOSER
 
 
-def _common(old: Any, new: Any) -> list[str]:
-    return [key for key in old or {} if key in (new or {})]
+def _models(policy: Said, old: Any, new: Any) -> Direction:
+    """Where names that are not listed are refused, each one more is granted; elsewhere it is served already."""
+    if policy.get("upstream.unknown") != "refuse":
+        return Direction.CHANGED
+    old, new = old or {}, new or {}
+    if new.keys() - old.keys():
+        return Direction.LOOSER
+    return Direction.TIGHTER if all(same(old[name], new[name]) for name in new) else Direction.CHANGED
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -110,24 +116,39 @@ def _session(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Itera
         yield Change(name, "session.default", was, is_now, Direction.LOOSER if looser else Direction.TIGHTER)
     for path in sorted({*old.get("fields", {}), *new.get("fields", {})}):
         before, after = rule_of(old, path), rule_of(new, path)
-        if not same(before, after):
+        if not same(_plain(before), _plain(after)):
             direction = _rule_direction(before, after)
+            if path == "max_output_tokens":
+                direction = _token_direction(before, after, direction)
             yield Change(name, f"session.fields[{path}]", _shown(before), _shown(after), direction)
+
+
+def _plain(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """`otherwise: strip` is what holds without it."""
+    return {key: value for key, value in rule.items() if (key, value) != ("otherwise", "strip")}
 
 
 def _rule_direction(old: Mapping[str, Any], new: Mapping[str, Any]) -> Direction:
     """By what a client may choose; another lock or default alone is neither."""
     if "lock" in old and "lock" in new and not same(old["lock"], new["lock"]):
         return Direction.CHANGED
-    free_old = {key: value for key, value in old.items() if key != "default"}
-    free_new = {key: value for key, value in new.items() if key != "default"}
-    if same(free_old, free_new):
+    before, after = _plain(freedom(old)), _plain(freedom(new))
+    if before.keys() == after.keys() and all(_alike(before[key], after[key]) for key in before):
         return Direction.CHANGED
-    met = meet_rules(free_old, free_new)
-    plain = normal(free_new)
-    if met.keys() == plain.keys() and all(_alike(met[key], plain[key]) for key in met):
+    met = _plain(freedom(meet_rules(before, after)))
+    if met.keys() == after.keys() and all(_alike(met[key], after[key]) for key in met):
         return Direction.TIGHTER
     return Direction.LOOSER
+
+
+def _token_direction(old: Mapping[str, Any], new: Mapping[str, Any], direction: Direction) -> Direction:
+    """The cap before a client chooses counts too: it costs money."""
+    was, is_now = cap_of(old), cap_of(new)
+    if was is not None and (is_now is None or is_now > was):
+        return Direction.LOOSER
+    if "lock" in old and "lock" in new and is_now != was:
+        return Direction.TIGHTER
+    return direction
 
 
 def _joined(parts: Any) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from relay.core.policy_check import Problem, Severity, Source, violations
+from relay.core.policy_check import Kind, Path, Problem, Severity, Source, violations
 from relay.core.policy_paths import FORBIDDEN_FIELDS, PREVIEW_FIELDS
 from relay.core.policy_schema import INSTRUCTIONS_MAX_BYTES, POLICY_SCHEMA
 
 ANY = "*"
 _NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NO_EVENT = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,12 @@ def read_document(
     data: Any, source: Source | None = None, text_of: Callable[[str], str] | None = None
 ) -> tuple[PolicyDocument | None, list[Problem]]:
     """The document, or None and what is wrong with it. `text_of` reads a `file:`; it raises UnreadableText."""
-    source = source or Source()
+    source = replace(source or Source(), schema=POLICY_SCHEMA)
     data = _plain_numbers(data)
     name = _name_of(data)
     problems = [
-        source.problem(Severity.ERROR, path, _field_words(path) or message, name)
-        for path, message in violations(data, POLICY_SCHEMA)
+        source.problem(Severity.ERROR, path, _field_words(path) or message, name, Kind.FORM)
+        for path, message in (*_no_text(data, ()), *violations(data, POLICY_SCHEMA))
     ]
     if problems:
         return None, problems
@@ -72,7 +74,7 @@ def read_document(
         text = _text(instructions, text_of)
     except UnreadableText as error:
         key = "file" if "file" in instructions else "text"
-        return None, [source.problem(Severity.ERROR, ("spec", "instructions", key), str(error), name)]
+        return None, [source.problem(Severity.ERROR, ("spec", "instructions", key), str(error), name, Kind.FORM)]
     if text is not None:
         instructions.pop("file", None)
         instructions["text"] = text
@@ -88,6 +90,27 @@ def read_document(
         source=source,
     )
     return document, []
+
+
+def _no_text(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    """Characters that no text has: they would be invisible in a log or a list, and some cannot be sent at all.
+
+    An event in a test may hold any but half a surrogate pair: what such an event does is worth a test.
+    """
+    match value:
+        case str():
+            if path[-2:] == ("instructions", "text"):
+                return  # line ends are made one kind before it is looked at
+            if found := (_NO_EVENT if path[:2] == ("spec", "tests") else _NO_TEXT).search(value):
+                yield path, f"holds a control character (U+{ord(found[0]):04X})"
+        case list():
+            for index, entry in enumerate(value):
+                yield from _no_text(entry, (*path, index))
+        case dict():
+            for key, entry in value.items():
+                if found := _NO_NAME.search(key):
+                    yield (*path, key), f"a key holds a control character (U+{ord(found[0]):04X})"
+                yield from _no_text(entry, (*path, key))
 
 
 def _field_words(path: tuple[str | int, ...]) -> str:
@@ -137,7 +160,7 @@ def _match(match: Mapping[str, Any]) -> Match:
 def _name_of(data: Any) -> str:
     match data:
         case {"metadata": {"name": str(name)}}:
-            return name[:64]
+            return name[:64].encode("ascii", "replace").decode()
     return ""
 
 

@@ -1,8 +1,9 @@
 """How documents combine: a child can make what its bases say tighter, never looser.
 
 What a document says is a flat value, `{"instructions.client": "append", …}`, with nothing for what it leaves open.
-`meet` combines two of them as the `x-inherit` words of the schema say; it is associative and idempotent, and what it
-returns allows nothing that the first does not.
+`meet` combines two of them as the `x-inherit` words of the schema say: it is idempotent, and what it returns allows
+nothing that the first does not. Documents are combined from the bases down; a default, and what a document grants where
+its bases are silent, depends on what stands below it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from relay.core.policy_check import same
-from relay.core.policy_fields import meet_rules, normal, outer_of, rule_of
+from relay.core.policy_fields import freedom, meet_rules, normal, outer_of, permits, rule_of, with_cap
+from relay.core.policy_members import settled, suits
 from relay.core.policy_schema import SPEC
 from relay.core.policy_shapes import Schema
 
@@ -50,8 +52,8 @@ def said_by(spec: Mapping[str, Any], document: str) -> Said:
         # The field around a member is spelled out: a rule for the member would open one that a base leaves closed.
         fields = said["session"].get("fields", {})
         around: dict[str, Any] = {outer: {} for inner in fields if (outer := outer_of(inner)) is not None}
-        fields = {**around, **{path: normal(rule) for path, rule in fields.items()}}
-        said["session"] = {**said["session"], "fields": fields}
+        fields = {**around, **{path: with_cap(path, normal(rule)) for path, rule in fields.items()}}
+        said["session"] = {**said["session"], "fields": settled({}, fields)}
     return said
 
 
@@ -63,15 +65,20 @@ def completed(said: Said) -> Said:
         if "default" in schema and schema["x-inherit"] != "last"
     }
     session = {"default": "allow", "fields": {}} | said.get("session", {})
-    return defaults | said | {"session": session}
+    return _all_granted(defaults | said | {"session": session})
 
 
 def meet(base: Said, child: Said) -> Said:
     """Both at once; where they differ the tighter holds."""
-    met = dict(base)
+    met = base = _all_granted(base)
     for path, value in child.items():
-        met[path] = _MEET[LEAVES[path]["x-inherit"]](base[path], value, LEAVES[path]) if path in base else value
-    return met
+        met = met | {path: _MEET[LEAVES[path]["x-inherit"]](base[path], value, LEAVES[path]) if path in base else value}
+    return _all_granted(met)
+
+
+def _all_granted(said: Said) -> Said:
+    """Where names that are not listed are refused and none is listed, the list is there and empty."""
+    return {"upstream.models": {}, **said} if said.get("upstream.unknown") == "refuse" else said
 
 
 def loosened(base: Said, child: Said) -> Iterator[tuple[str, str]]:
@@ -82,7 +89,7 @@ def loosened(base: Said, child: Said) -> Iterator[tuple[str, str]]:
         kind = LEAVES[path]["x-inherit"]
         met = meet({path: base[path]}, {path: value})[path]
         if kind == "session":
-            yield from _loosened_session(met, value)
+            yield from _loosened_session(base[path], met, value)
         elif kind in {"tightest", "all", "smallest", "smallest_but_zero", "first"} and not same(met, value):
             yield path, f"{_shown(value)} is looser than {_shown(met)} of the document it extends"
         elif kind in {"common", "common_keys", "common_names", "first_of_each"}:
@@ -91,21 +98,71 @@ def loosened(base: Said, child: Said) -> Iterator[tuple[str, str]]:
                 yield path, f"{', '.join(beyond)}: not so in the document it extends"
 
 
-def _loosened_session(met: Mapping[str, Any], child: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _loosened_session(
+    base: Mapping[str, Any], met: Mapping[str, Any], child: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     if "default" in child and met["default"] != child["default"]:
         yield "session.default", f"{child['default']} is looser than {met['default']} of the document it extends"
     for path, rule in child.get("fields", {}).items():
-        holds = rule_of(met, path)
         outer = outer_of(path)
-        if outer and rule_of(met, outer).get("allow") == [] and not child["fields"].get(outer):
-            yield f"session.fields.[{path}]", f"has no effect: the document it extends closes {outer}"
+        if outer and path not in met["fields"]:
+            around = rule_of(base, outer)
+            if not ("lock" in around and suits(around["lock"], {path: rule})):
+                word = "locks" if "lock" in around else "closes" if around.get("allow") == [] else "lists"
+                yield f"session.fields.[{path}]", f"has no effect: the document it extends {word} {outer}"
+            continue
+        holds = rule_of(met, path)
         for key, value in rule.items():
-            if key == "default" or (key in holds and _as_tight(holds[key], value)):
-                continue
-            yield f"session.fields.[{path}].{key}", f"{_shown(value)} is not within the document it extends"
+            fits = permits(rule_of(base, path), value) if key == "default" else _as_tight(holds.get(key, ...), value)
+            if not fits:
+                yield f"session.fields.[{path}].{key}", f"{_shown(value)} is not within the document it extends"
+
+
+def conflicts(one: Said, other: Said) -> Iterator[tuple[str, str]]:
+    """Where two bases of one document cannot both have what they say: the path, and words for it."""
+    for path in one.keys() & other.keys():
+        kind, a, b = LEAVES[path]["x-inherit"], one[path], other[path]
+        match kind:
+            case "first" if not same(a, b):
+                yield path, f"{_shown(a)} and {_shown(b)}"
+            case "first_of_each" | "common_keys":
+                unlike = [name for name in a if name in b and not same(a[name], b[name])]
+                yield from ((path, f"{name} is not the same") for name in unlike)
+            case "common_names" | "union":
+                named = {_identity(entry): entry for entry in a if isinstance(entry, dict)}
+                for entry in b:
+                    if isinstance(entry, dict) and not same(named.get(_identity(entry), entry), entry):
+                        yield path, f"{_key(entry)} is not the same"
+            case "session":
+                yield from _conflicting_fields(a, b)
+
+
+def _conflicting_fields(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    met = _session(dict(one), dict(other), {})
+    for path in one["fields"].keys() | other["fields"].keys():
+        a, b, both = rule_of(one, path), rule_of(other, path), rule_of(met, path)
+        if "lock" in a or "lock" in b:
+            clash = not (permits(b, a["lock"]) if "lock" in a else permits(a, b["lock"]))
+        elif outer_of(path) and path not in met["fields"]:
+            clash = bool(b) and not _suited(met, path, b)
+        else:
+            clash = _is_shut(both) and not _is_shut(a) and not _is_shut(b)
+        if clash:
+            yield f"session.fields.[{path}]", "no value is as both say"
+
+
+def _is_shut(rule: Mapping[str, Any]) -> bool:
+    return freedom(rule).get("allow") == []
+
+
+def _suited(met: Mapping[str, Any], path: str, rule: Mapping[str, Any]) -> bool:
+    around = rule_of(met, str(outer_of(path)))
+    return "lock" in around and suits(around["lock"], {path: dict(rule)})
 
 
 def _as_tight(holds: Any, value: Any) -> bool:
+    if holds is ...:
+        return False
     if isinstance(holds, list) and isinstance(value, list):
         return all(any(same(entry, held) for held in holds) for entry in value)
     return same(holds, value)
@@ -164,13 +221,19 @@ def _joined(base: list[list[str]], child: list[list[str]], _schema: Schema) -> l
 
 
 def _identity(entry: Any) -> Any:
-    return (entry["type"], entry.get("name"), entry.get("server_label")) if isinstance(entry, dict) else entry
+    if not isinstance(entry, dict):
+        return entry
+    return (entry.get("type"), entry.get("name"), entry.get("server_label"))
 
 
 def _session(base: dict[str, Any], child: dict[str, Any], _schema: Schema) -> dict[str, Any]:
     words = ("allow", "strip", "refuse")
     paths = {**base.get("fields", {}), **child.get("fields", {})}
-    met: dict[str, Any] = {"fields": {path: meet_rules(rule_of(base, path), rule_of(child, path)) for path in paths}}
+    fields = {}
+    for path in paths:
+        own = rule_of(base, path)
+        fields[path] = with_cap(path, meet_rules(own, rule_of(child, path)), own)
+    met: dict[str, Any] = {"fields": settled(base, fields)}
     said = [session["default"] for session in (base, child) if "default" in session]
     return met | ({"default": max(said, key=words.index)} if said else {})
 

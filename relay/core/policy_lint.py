@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from relay.core.events import EventError
 from relay.core.field_checks import Unfit
-from relay.core.policy_check import Problem, nearest
+from relay.core.policy_check import Problem, dotted, nearest
 from relay.core.policy_document import ANY, Match, PolicyDocument
-from relay.core.policy_fields import outer_of, permits
-from relay.core.policy_inherit import loosened, said_by
-from relay.core.policy_paths import NUMBER_FIELDS
+from relay.core.policy_fields import normal, outer_of, permits
+from relay.core.policy_inherit import conflicts, loosened, said_by
+from relay.core.policy_members import contradiction
+from relay.core.policy_paths import INNER_FIELDS, NUMBER_RANGES
 from relay.core.policy_resolve import Unresolved, merged
 from relay.core.policy_schema import INSTRUCTIONS_MAX_BYTES
 from relay.core.policy_variables import claims_named, misread_braces
@@ -26,7 +28,7 @@ _EASILY_RECITED = 6
 
 def lint(documents: Sequence[PolicyDocument], deployments: Sequence[str] | None = None) -> list[Problem]:
     """All problems of a set of documents. `deployments`: the ones that exist at the service, where that is known."""
-    problems = [*_same_names(documents), *_several_defaults(documents), *_ties(documents)]
+    problems = [*_same_names(documents), *_several_defaults(documents), *_ties(documents), *_ties_of_lists(documents)]
     for document in documents:
         problems += _of_match(document)
         problems += _of_fields(document)
@@ -72,6 +74,18 @@ def _ties(documents: Sequence[PolicyDocument]) -> Iterator[Problem]:
         if a is not None and b is not None and a.priority == b.priority and _overlap(a, b):
             words = f"{one.name} has the same priority {b.priority} and can match the same sessions"
             yield other.error(("spec", "match", "priority"), words)
+
+
+def _ties_of_lists(documents: Sequence[PolicyDocument]) -> Iterator[Problem]:
+    """Told apart by values of one claim alone: an identity that has a list with both is refused."""
+    matching = [document for document in documents if document.match is not None and not document.match.default]
+    for one, other in itertools.combinations(matching, 2):
+        a, b = one.match, other.match
+        if a is None or b is None or a.priority != b.priority or _overlap(a, b):
+            continue
+        if _overlap(replace(a, claims={}), replace(b, claims={})):
+            words = f"an identity whose claim is a list can match {one.name} too, at the same priority: it is refused"
+            yield other.warning(("spec", "match", "priority"), words)
 
 
 def _overlap(one: Match, other: Match) -> bool:
@@ -133,17 +147,23 @@ def _of_match(document: PolicyDocument) -> Iterator[Problem]:
 
 
 def _of_fields(document: PolicyDocument) -> Iterator[Problem]:
-    session = document.spec.get("session", {})
-    for path, rule in session.get("fields", {}).items():
+    fields = document.spec.get("session", {}).get("fields", {})
+    for path, rule in fields.items():
         yield from _of_rule(document, path, rule)
         if path == "truncation" and "allow" not in rule and "lock" not in rule and "default" not in rule:
             yield document.warning((*_FIELDS, path), "opens nothing without `allow`")
+        inner = {member: normal(one) for member, one in fields.items() if outer_of(member) == path}
+        for member, one in inner.items():
+            if why := contradiction(path, normal(rule), {member: one}):
+                yield document.error((*_FIELDS, member), why)
 
 
 def _of_rule(document: PolicyDocument, path: str, rule: Mapping[str, Any]) -> Iterator[Problem]:
     where = (*_FIELDS, path)
     yield from _contradictions(document, path, rule)
     for key, values in (("lock", [rule.get("lock")]), ("default", [rule.get("default")]), ("allow", rule.get("allow"))):
+        if path == "tracing" and key in rule and not (rule[key] in (None, "auto") or isinstance(rule[key], dict)):
+            yield document.error((*where, key), "is not a value the service takes: null, auto, or a group of keys")
         if key in rule:
             for value in values or ():
                 if why := _unfit(path, value, is_choice=key == "allow"):
@@ -156,13 +176,31 @@ def _contradictions(document: PolicyDocument, path: str, rule: Mapping[str, Any]
         if "lock" in rule and key in rule:
             yield document.error((*where, key), "stands beside lock, which leaves nothing to choose")
     for key in ("min", "max"):
-        if key in rule and path not in NUMBER_FIELDS:
+        if key in rule and path not in NUMBER_RANGES:
             yield document.error((*where, key), "the field is no number")
+    yield from _out_of_range(document, path, rule)
     if rule.get("min", 0) > rule.get("max", rule.get("min", 0)):
         yield document.error((*where, "min"), "is above max")
     if "lock" not in rule and "default" in rule and not permits(rule, rule["default"]):
-        words = "is not what the rule allows; with `allow: []` write lock instead"
-        yield document.error((*where, "default"), words)
+        yield document.error((*where, "default"), "is not what the rule allows")
+
+
+def _out_of_range(document: PolicyDocument, path: str, rule: Mapping[str, Any]) -> Iterator[Problem]:
+    """Bounds that leave no number, or that the service would be sent and refuse."""
+    if path not in NUMBER_RANGES:
+        return
+    low, high, is_whole = NUMBER_RANGES[path]
+    for key in ("min", "max"):
+        if key not in rule:
+            continue
+        bound = rule[key]
+        if is_whole and bound != int(bound):
+            yield document.error((*_FIELDS, path, key), "must be a whole number here")
+        elif (bound > high) if key == "min" else (bound < low):
+            words = f"{bound} leaves nothing: the service takes {low} to {high}"
+            yield document.error((*_FIELDS, path, key), words)
+        elif path == "max_output_tokens" and bound > high:
+            yield document.error((*_FIELDS, path, key), f"{bound} is not a value the service takes: at most {high}")
 
 
 def _unfit(path: str, value: Any, *, is_choice: bool) -> str:
@@ -199,6 +237,9 @@ def _of_tools(document: PolicyDocument) -> Iterator[Problem]:
         for key in wanted:
             if key not in tool:
                 yield document.error(where, f"lacks {key}, which a tool of type {tool['type']} needs")
+        url = tool.get("server_url", "https://")
+        if not url.startswith("https://"):
+            yield document.error((*where, "server_url"), "must begin with https://")
         if names[tool.get("name") or tool.get("server_label")] > 1:
             yield document.error(where, "has the name of another one")
         if tool["type"] == "function" and tool.get("name") not in {one["name"] for one in tools.get("client", ())}:
@@ -221,12 +262,30 @@ def _of_tests(document: PolicyDocument) -> Iterator[Problem]:
         for number, step in enumerate(test.get("before", ())):
             if len(step) != 1:
                 yield document.error((*where, "before", number), "needs exactly one of client, server")
+        yield from _of_absences(document, index, test["expect"])
     names = Counter(test["name"] for test in document.tests)
     for index, test in enumerate(document.tests):
         if names[test["name"]] > 1:
             yield document.error(("spec", "tests", index, "name"), "is the name of another test too")
     if document.match is not None and not document.tests:
         yield document.warning((), "has no tests: nothing shows that it does what you mean")
+
+
+def _of_absences(document: PolicyDocument, index: int, expected: Mapping[str, Any]) -> Iterator[Problem]:
+    for word in ("result", "answer"):
+        for path, value in expected.get(word, {}).items():
+            if value is None and not _can_be(path):
+                words = "no event has this path: that it is not there shows nothing"
+                yield document.warning(("spec", "tests", index, "expect", word, path), words)
+
+
+def _can_be(path: str) -> bool:
+    """Whether a session can have this path; of other things little is known."""
+    top, _, rest = path.partition(".")
+    if top != "session" or not rest:
+        return True
+    known = [*SESSION_FIELDS, *INNER_FIELDS]
+    return any(name == rest or name.startswith(rest + ".") or rest.startswith(name + ".") for name in known)
 
 
 def _of_deployments(document: PolicyDocument, known: Sequence[str]) -> Iterator[Problem]:
@@ -257,6 +316,7 @@ def _of_chain(documents: Sequence[PolicyDocument], document: PolicyDocument) -> 
             yield document.error(("spec", "extends"), str(broken))
         return
     yield from _of_inheritance(documents, document)
+    yield from _of_bases(documents, document)
     yield from _of_instructions(document, whole)
     if document.match is not None:
         yield from _of_looseness(document, whole)
@@ -267,6 +327,14 @@ def _of_inheritance(documents: Sequence[PolicyDocument], document: PolicyDocumen
     for base in document.extends:
         for path, words in loosened(merged(documents, base)[0], said):
             yield document.error(_path("spec", path), f"{words} ({base})")
+
+
+def _of_bases(documents: Sequence[PolicyDocument], document: PolicyDocument) -> Iterator[Problem]:
+    """Where two bases want different things and neither is the tighter, their order would decide in silence."""
+    for (_, one), (index, other) in itertools.combinations(enumerate(document.extends), 2):
+        for path, words in conflicts(merged(documents, one)[0], merged(documents, other)[0]):
+            where = dotted(_path("spec", path))
+            yield document.error(("spec", "extends", index), f"{other} contradicts {one} at {where}: {words}")
 
 
 def _path(root: str, path: str) -> tuple[str, ...]:
@@ -313,10 +381,7 @@ def _of_looseness(document: PolicyDocument, whole: Mapping[str, Any]) -> Iterato
         case "prepend" if whole["instructions.clientMaxChars"]:
             words = "prepend: the first word is the client's; say in your text which rules it cannot change"
             yield document.warning((*_INSTRUCTIONS, "client"), words)
-    voice = whole["session"]["fields"].get("audio.output.voice", {})
-    if voice.get("allow") and "default" not in voice:
-        words = "has no default: until a client chooses, the service's own voice speaks"
-        yield document.warning((*_FIELDS, "audio.output.voice"), words)
+    yield from _of_missing_defaults(document, whole["session"]["fields"])
     if whole["mode"] == "disabled":
         yield document.warning(("spec", "mode"), "disabled: none of its rules is applied")
     if whole["mode"] == "audit":
@@ -329,3 +394,13 @@ def _of_looseness(document: PolicyDocument, whole: Mapping[str, Any]) -> Iterato
         yield document.warning(("spec", "canary", "overlapWords"), words)
     if whole.get("events.client") == []:
         yield document.warning(("spec", "events", "client"), "no client event passes at all")
+
+
+def _of_missing_defaults(document: PolicyDocument, fields: Mapping[str, Any]) -> Iterator[Problem]:
+    for path, words in (
+        ("audio.output.voice", "has no default: until a client chooses, the service's own voice speaks"),
+        ("max_output_tokens", "has no default: until a client chooses, answers have no cap"),
+    ):
+        rule = fields.get(path, {})
+        if rule.get("allow") and not {"default", "max"} & rule.keys():
+            yield document.warning((*_FIELDS, path), words)

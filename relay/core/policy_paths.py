@@ -62,12 +62,12 @@ PREVIEW_FIELDS = {
 }
 """Names of the preview protocol → GA names."""
 
-NUMBER_FIELDS = (
-    "audio.input.turn_detection.idle_timeout_ms",
-    "audio.input.turn_detection.prefix_padding_ms",
-    "audio.input.turn_detection.silence_duration_ms",
-    "audio.input.turn_detection.threshold",
-    "audio.output.speed",
-    "max_output_tokens",
-)
-"""Session fields that take `min` and `max`."""
+NUMBER_RANGES: dict[str, tuple[float, float, bool]] = {
+    "audio.input.turn_detection.idle_timeout_ms": (5_000, 30_000, True),
+    "audio.input.turn_detection.prefix_padding_ms": (0, 60_000, True),
+    "audio.input.turn_detection.silence_duration_ms": (0, 60_000, True),
+    "audio.input.turn_detection.threshold": (0, 1, False),
+    "audio.output.speed": (0.25, 1.5, False),
+    "max_output_tokens": (1, 4_096, True),
+}
+"""Session fields that take `min` and `max`: the lowest and highest number of the service, and whether a whole one."""

@@ -134,6 +134,18 @@ def resolve_document(
 ) -> Resolved:
     """The policy that one document makes, whether it matches or not. Raises Unresolved."""
     said, chain = merged(documents, name)
+    return resolve_merged(name, said, chain, identity, request, defaults or ServiceDefaults())
+
+
+def resolve_merged(
+    name: str,
+    said: Said,
+    chain: tuple[str, ...],
+    identity: Identity,
+    request: PolicyRequest,
+    defaults: ServiceDefaults,
+) -> Resolved:
+    """The policy that a document makes, what it says with all it extends being known. Raises Unresolved."""
     parts = said.get("instructions.text", [])
     try:
         text = filled(
@@ -141,7 +153,7 @@ def resolve_document(
         )
     except UnfitClaim as error:
         raise Unresolved(UnresolvedReason.CLAIM, f"{name}: {error}") from None
-    policy = _policy(name, said, text, defaults or ServiceDefaults())
+    policy = _policy(name, said, text, defaults)
     deployment = choose_deployment(policy, request.model)
     if deployment is None and request.model and said["upstream.unknown"] == "refuse":
         raise Unresolved(UnresolvedReason.UNKNOWN_MODEL, f"{name}: grants no such model")
@@ -165,9 +177,20 @@ def merged(documents: Iterable[PolicyDocument], name: str) -> tuple[Said, tuple[
     return whole, tuple(chain)
 
 
-def revision_of(name: str, said: Said) -> str:
-    """SHA-256 of the canonical form of what a policy says, variables not filled: one for all whom it serves."""
+def revision_of(name: str, said: Said, defaults: ServiceDefaults) -> str:
+    """SHA-256 of the canonical form of what a policy says, variables not filled: one for all whom it serves.
+
+    The deployments of the settings count where the documents name none; the order of names in a set does not.
+    """
+    said = {path: _in_order(path, value) for path, value in said.items()}
+    said.setdefault("upstream.default", defaults.deployment)
+    said.setdefault("upstream.transcription.default", defaults.transcription_deployment)
     return hashlib.sha256(canonical({"apiVersion": API_VERSION, "name": name, "spec": said}).encode()).hexdigest()
+
+
+def _in_order(path: str, value: Any) -> Any:
+    is_set = LEAVES[path]["x-inherit"] in ("common", "union", "common_names") and path != "tools.admin"
+    return sorted(value, key=canonical) if is_set else value
 
 
 def _collect(by_name: Mapping[str, PolicyDocument], name: str, above: tuple[str, ...], chain: list[str]) -> None:
@@ -242,7 +265,7 @@ def _policy(name: str, said: Said, text: str, defaults: ServiceDefaults) -> Effe
     transcription = said.get("upstream.transcription.default", defaults.transcription_deployment)
     return EffectivePolicy(
         name=name,
-        revision=revision_of(name, said),
+        revision=revision_of(name, said, defaults),
         mode=Mode(said["mode"]),
         instructions=InstructionRules(
             text=text,

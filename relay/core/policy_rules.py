@@ -10,6 +10,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+RESPONSE_FIELDS = frozenset(
+    {
+        "metadata",
+        "output_modalities",
+        "max_output_tokens",
+        "conversation",
+        "input",
+        "parallel_tool_calls",
+        "reasoning",
+    }
+)
+"""Every field of `response.create` that a policy can give to a client, the overrides apart."""
+
 
 class Mode(StrEnum):
     """Whether verdicts are carried out, only written down, or not even that."""

@@ -46,7 +46,7 @@ _MATCH = group(
         "tenants": listing("Tenants, by name; `*` stands for any.", text("a tenant", longest=128), least=1),
         "claims": mapping(
             "Claims of the verified identity: for each name the values of which one must be there; `*` stands for any.",
-            listing("values", text("a value")),
+            listing("values", text("a value"), least=1),
             most=32,
         ),
         "origins": listing(

@@ -10,7 +10,7 @@ _STEP_KEYS: dict[str, Schema] = {
     "client": _ANY_EVENT | {"description": "An event of the client, GA; or its raw text."},
     "server": _ANY_EVENT | {"description": "An event of the service, GA; or its raw text."},
 }
-_PATHS = {"type": "object", "maxProperties": 64}
+_PATHS = {"type": "object", "minProperties": 1, "maxProperties": 64}
 
 TEST = group(
     "One example with its outcome. It runs on the engine that judges real sessions, on a session that has just begun.",
@@ -18,6 +18,12 @@ TEST = group(
         "name": text("What it shows."),
         "claims": {"type": "object", "description": "Claims of the identity, for variables."},
         "model": text("The model that the client asks for."),
+        "inherit": {
+            "type": "boolean",
+            "default": False,
+            "description": "Must hold, as it stands, in every document built on this one too. Without it such a "
+            "document is tried as well, and lint warns where something passes there that the test does not expect.",
+        },
         "before": {
             "type": "array",
             "maxItems": 32,
@@ -45,7 +51,7 @@ TEST = group(
                 "result": _PATHS
                 | {
                     "description": "What goes on, by dotted path: to the service (`client`, `mint`), to the client "
-                    "(`server`). `null`: not there."
+                    "(`server`). The values are in one event; `null`: in none of them."
                 },
                 "answer": _PATHS | {"description": "What the client gets back at once, by dotted path."},
             },

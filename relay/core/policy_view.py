@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.core.canary import CanaryDetector
@@ -12,6 +12,19 @@ from relay.core.policy_rules import Mode
 from relay.core.redaction import MessageScrubber
 from relay.core.server_events import Publisher
 from relay.core.tool_rules import hidden_names
+
+# Of the policies that a session has had, so many texts and names stay private.
+_MOST_TEXTS = 4_096
+_MOST_NAMES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """What must not be told of all policies that a session has had: texts, deployments, functions; newest first."""
+
+    texts: tuple[str, ...] = field(default=(), repr=False)
+    deployments: frozenset[str] = frozenset()
+    functions: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +36,37 @@ class PolicyView:
     judged: EffectivePolicy | None
     publisher: Publisher
     canary: CanaryDetector
+    private: Private
+
+    def replaced_by(self, policy: EffectivePolicy, model: str) -> PolicyView:
+        """The view of another policy; what was private stays so: the service may still speak of it."""
+        return view_of(policy, model, self.private)
 
 
-def view_of(
-    policy: EffectivePolicy, model: str, transcription_name: str, former: EffectivePolicy | None = None
-) -> PolicyView:
-    """Make a policy ready. What was private under a `former` one stays so: the service may still speak of it."""
+def view_of(policy: EffectivePolicy, model: str, former: Private | None = None) -> PolicyView:
+    """Make a policy ready, for a session whose client calls its model so."""
     rules = acting(policy)
-    both = (policy,) if former is None else (policy, former)
-    texts = [text for each in both for text in _private_texts(each)]
-    names = frozenset().union(*map(deployments, both))
-    scrubber = MessageScrubber(texts, names, frozenset({model, transcription_name}))
+    private = _private(policy, former or Private())
+    hidden = private.functions - {tool.name for tool in rules.tools.client}
+    scrubber = MessageScrubber(private.texts, private.deployments)
     return PolicyView(
         written=policy,
         acting=rules,
         judged=policy if policy.mode is Mode.AUDIT else None,
-        publisher=Publisher(scrubber, model, hidden_names(rules.tools), rules.tools.mcp_approvals),
+        publisher=Publisher(scrubber, model, hidden, rules.tools.mcp_approvals),
         canary=CanaryDetector(policy.canary, policy.instructions.text),
+        private=private,
+    )
+
+
+def _private(policy: EffectivePolicy, former: Private) -> Private:
+    texts = dict.fromkeys((*_private_texts(policy), *former.texts))
+    names = deployments(policy) | former.deployments
+    functions = hidden_names(policy.tools) | former.functions
+    return Private(
+        tuple(texts)[:_MOST_TEXTS],
+        names if len(names) <= _MOST_NAMES else deployments(policy),
+        functions if len(functions) <= _MOST_NAMES else hidden_names(policy.tools),
     )
 
 

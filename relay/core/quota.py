@@ -14,11 +14,11 @@ class TokenBucket:
         self._tokens = burst
         self._updated = now
 
-    def take(self, now: float) -> bool:
-        """Take one token; False if there is none."""
+    def take(self, now: float, amount: float = 1) -> bool:
+        """Take so many tokens; False, and none is taken, if there are fewer."""
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now
-        if self._tokens < 1:
+        if self._tokens < amount:
             return False
-        self._tokens -= 1
+        self._tokens -= amount
         return True

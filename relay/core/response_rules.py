@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from relay.core.events import EventError
 from relay.core.field_checks import Unfit, wrong_type, wrong_value
-from relay.core.instruction_text import combine
+from relay.core.instruction_text import combine, is_too_long
 from relay.core.item_rules import ItemJudge
 from relay.core.policy_rules import ClientInstructions, Strictness
 from relay.core.session_rules import judge_value
@@ -16,8 +16,8 @@ from relay.core.verdicts import Rule, Verdict
 from relay.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from relay.core.conversation import Conversation
     from relay.core.policy import EffectivePolicy
+    from relay.core.session_past import SessionPast
 
 _METADATA_PAIRS = 16
 _METADATA_KEY = 64
@@ -38,13 +38,13 @@ class JudgedResponse:
     rule: Rule = Rule.ALLOWED
 
 
-def judge_response(response: Any, policy: EffectivePolicy, conversation: Conversation) -> JudgedResponse:
+def judge_response(response: Any, policy: EffectivePolicy, past: SessionPast) -> JudgedResponse:
     """Judge the `response` of a `response.create`. Raises EventError when it is refused."""
     if not isinstance(response, dict):
         raise wrong_type("response")
     rebuilt = {
         **_overrides(response, policy),
-        **_context(response, policy, conversation),
+        **_context(response, policy, past),
         **_plain(response, policy),
     }
     if rebuilt == response:
@@ -94,12 +94,12 @@ def _instructions(value: Any, policy: EffectivePolicy) -> str | None:
     allowed = rules.client is ClientInstructions.PASSTHROUGH and policy.responses.overrides is Strictness.ALLOW
     if not value.strip() or not (allowed or rules.client in _MERGING):
         return None
-    if len(value) > rules.client_max_chars:
+    if is_too_long(value, rules):
         raise EventError(ErrorCode.POLICY_VIOLATION, "response.instructions", Rule.RESPONSE_OVERRIDES)
     return combine(rules, value)
 
 
-def _context(response: dict[str, Any], policy: EffectivePolicy, conversation: Conversation) -> dict[str, Any]:
+def _context(response: dict[str, Any], policy: EffectivePolicy, past: SessionPast) -> dict[str, Any]:
     """What the response is made from, and whether it joins the conversation.
 
     Not stripped when it is not allowed: the model would answer to something else than was asked.
@@ -113,22 +113,22 @@ def _context(response: dict[str, Any], policy: EffectivePolicy, conversation: Co
         if target not in ("auto", "none"):
             raise wrong_value("response.conversation", Rule.RESPONSE_FIELDS)
         if target == "none":
-            _check_out_of_band(policy, conversation)
+            _check_out_of_band(policy, past)
         if "conversation" in rules.fields or target == "none":
             rebuilt["conversation"] = target
     if response.get("input") is not None:
         if "input" not in rules.fields:
             raise EventError(ErrorCode.POLICY_VIOLATION, "response.input", Rule.RESPONSE_INPUT)
-        judge = ItemJudge(policy.items, conversation, mcp_approvals=policy.tools.mcp_approvals)
+        judge = ItemJudge(policy.items, past.items, mcp_approvals=policy.tools.mcp_approvals)
         rebuilt["input"] = judge.input(response["input"], "response.input")
     return rebuilt
 
 
-def _check_out_of_band(policy: EffectivePolicy, conversation: Conversation) -> None:
+def _check_out_of_band(policy: EffectivePolicy, past: SessionPast) -> None:
     rules = policy.responses
     if not rules.out_of_band or "conversation" not in rules.fields:
         raise EventError(ErrorCode.POLICY_VIOLATION, "response.conversation", Rule.RESPONSE_OUT_OF_BAND)
-    if conversation.out_of_band >= rules.max_in_flight:
+    if past.responses.out_of_band >= rules.max_in_flight:
         raise EventError(ErrorCode.RATE_LIMIT_EXCEEDED, "response.conversation", Rule.RESPONSE_OUT_OF_BAND)
 
 

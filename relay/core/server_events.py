@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from relay.core.redaction import GENERIC_MESSAGE, MessageScrubber, is_hidden_param
+from relay.core.canary import MOST_TEXT
+from relay.core.error_words import public_code, public_message, public_param, public_type
+from relay.core.event_members import without_strangers
+from relay.core.redaction import LONGEST_MESSAGE, MessageScrubber
 from relay.core.response_rules import RESERVED_PREFIX
 from relay.core.verdicts import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LONGEST_CODE = 128
 _MCP_SHOWN = frozenset({"id", "object", "type", "status", "name"})
 _MCP_ASKED = _MCP_SHOWN | {"server_label", "arguments"}
 _HIDDEN_FIELDS = frozenset(
@@ -20,48 +22,12 @@ _HIDDEN_FIELDS = frozenset(
 )
 
 
-# Members that server events have, by the documented types and by recordings; others nobody has judged.
-_MEMBERS = frozenset(
-    {
-        "type", "event_id", "error", "session", "conversation", "item", "previous_item_id", "item_id", "content_index",
-        "output_index", "delta", "logprobs", "transcript", "languages", "usage", "id", "text", "speaker", "start",
-        "end",
-        "audio_start_ms", "audio_end_ms", "event", "received_at", "response_id", "response", "part", "content", "audio",
-        "call_id", "arguments", "name", "obfuscation", "rate_limits",
-    }
-)  # fmt: skip
-_NEVER_SHOWN = frozenset({"instructions", "prompt", "client_secret", "tracing", "truncation", "deployment", "session"})
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
 def is_system_item(event: dict[str, Any]) -> bool:
     """Whether an event tells of an item that only the administrator's side can have put there."""
     return _is_of_system(event.get("item"))
-
-
-def without_strangers(name: str, event: dict[str, Any]) -> dict[str, Any]:
-    """The event without members that its type does not have, and without what is hidden in any; the same if none is."""
-    if not event.keys() <= _MEMBERS or ("session" in event and not name.startswith("session.")):
-        event = {
-            member: value
-            for member, value in event.items()
-            if member in _MEMBERS and (member != "session" or name.startswith("session."))
-        }
-    for member in ("item", "response", "conversation"):
-        if member in event and (shown := _without_hidden(event[member])) is not event[member]:
-            event = {**event, member: shown}
-    return event
-
-
-def _without_hidden(value: Any) -> Any:
-    match value:
-        case dict():
-            shown = {name: _without_hidden(entry) for name, entry in value.items() if name not in _NEVER_SHOWN}
-            return value if shown == value else shown
-        case list():
-            kept = [_without_hidden(entry) for entry in value if not _is_of_system(entry)]
-            return value if kept == value else kept
-    return value
 
 
 def _is_of_system(item: Any) -> bool:
@@ -94,10 +60,10 @@ class Publisher:
         known = without_strangers(name, event)
         if known is not event:
             return self.public(name, known)[0], Rule.FIELDS
-        if name == "conversation.item.input_audio_transcription.failed":
+        if name.endswith(".failed"):
             error = event.get("error")
             if isinstance(error, dict):
-                return _changed(event, "error", error, self._reworded(error), Rule.SERVICE_ERROR)
+                return _changed(event, "error", error, _reworded(error), Rule.SERVICE_ERROR)
         elif name in ("response.created", "response.done"):
             response = event.get("response")
             if isinstance(response, dict):
@@ -107,14 +73,13 @@ class Publisher:
         return event, Rule.ALLOWED
 
     def error(self, error: dict[str, Any], client_event_id: str | None) -> dict[str, Any]:
-        """The service's `error` object: listed members alone, `event_id` as the client knows it."""
-        param = _short(error.get("param"))
-        hidden = param is not None and is_hidden_param(param)
+        """The service's `error` object in the relay's words, `event_id` as the client knows it."""
+        code = public_code(error.get("code"))
         return {
-            "type": self._word(error.get("type")) or "server_error",
-            "code": self._word(error.get("code")),
-            "message": GENERIC_MESSAGE if hidden else self._message(error.get("message")),
-            "param": None if hidden or param is None else self.scrubber.scrub(param),
+            "type": public_type(error.get("type")),
+            "code": code,
+            "message": public_message(code),
+            "param": public_param(error.get("param")),
             "event_id": client_event_id,
         }
 
@@ -125,7 +90,7 @@ class Publisher:
             public = {**public, "model": self.model}
         match response:
             case {"status_details": {"error": dict(error)} as details}:
-                public = {**public, "status_details": {**details, "error": self._reworded(error)}}
+                public = {**public, "status_details": {**details, "error": _reworded(error)}}
         match response:
             case {"metadata": dict(metadata)} if any(key.startswith(RESERVED_PREFIX) for key in metadata):
                 kept = {key: value for key, value in metadata.items() if not key.startswith(RESERVED_PREFIX)}
@@ -144,26 +109,27 @@ class Publisher:
         if not isinstance(kind, str) or not kind.startswith("mcp_"):
             return item
         shown = _MCP_ASKED if self.approvals and kind == "mcp_approval_request" else _MCP_SHOWN
-        return {name: value for name, value in item.items() if name in shown}
+        return {name: self._named(name, value) for name, value in item.items() if name in shown}
 
-    def _reworded(self, error: dict[str, Any]) -> dict[str, Any]:
-        """An error inside another object: its own members alone."""
-        reworded: dict[str, Any] = {
-            name: self._word(error[name]) for name in ("type", "code", "param") if name in error
-        }
-        return {**reworded, "message": self._message(error["message"])} if "message" in error else reworded
+    def _named(self, name: str, value: Any) -> Any:
+        return self.scrubber.scrub(value) if name == "name" and isinstance(value, str) else value
 
-    def _word(self, value: Any) -> str | None:
-        word = _short(value)
-        return None if word is None else self.scrubber.scrub(word)
 
-    def _message(self, message: Any) -> str:
-        return self.scrubber.scrub(message) if isinstance(message, str) else GENERIC_MESSAGE
+def _reworded(error: dict[str, Any]) -> dict[str, Any]:
+    """An error inside another object: its own members alone, in the relay's words."""
+    code = public_code(error.get("code"))
+    said = {"type": public_type(error.get("type")), "code": code, "param": public_param(error.get("param"))}
+    reworded: dict[str, Any] = {name: word for name, word in said.items() if name in error}
+    return {**reworded, "message": public_message(code)} if "message" in error else reworded
 
 
 def is_clean(event: dict[str, Any], scrubber: MessageScrubber, says: Callable[[str], bool]) -> bool:
     """Whether an event that nobody knows holds neither a field that is hidden elsewhere nor private words."""
-    waiting: list[Any] = [event]
+    name = event.get("type")
+    if isinstance(name, str) and (scrubber.scrub(name) != name or says(name)):
+        return False  # by itself: with its dots it looks like a host
+    texts: list[str] = []
+    waiting: list[Any] = [{member: value for member, value in event.items() if member != "type"}]
     while waiting:
         value = waiting.pop()
         match value:
@@ -173,9 +139,15 @@ def is_clean(event: dict[str, Any], scrubber: MessageScrubber, says: Callable[[s
                 waiting += [*value.keys(), *value.values()]
             case list():
                 waiting += value
-            case str() if scrubber.scrub(value) != value or says(value):
-                return False
-    return True
+            case str():
+                texts.append(value)
+    if any(len(text) > LONGEST_MESSAGE for text in texts):
+        return False
+    # What one of them holds, all together hold; so that mostly one look is enough. Beyond what `says` reads it is not.
+    whole = "\n".join(texts)
+    if len(whole) <= MOST_TEXT and scrubber.keeps(whole) and not says(whole):
+        return True
+    return not any(not scrubber.keeps(text) or says(text) for text in texts)
 
 
 def fitted(event: dict[str, Any], longest: int, dump: Callable[[dict[str, Any]], str]) -> tuple[str | None, bool]:
@@ -184,13 +156,14 @@ def fitted(event: dict[str, Any], longest: int, dump: Callable[[dict[str, Any]],
     None when it does not fit even so (protocol: a browser announces 262144, the service does not keep to it).
     """
     text = dump(event)
-    if _fits(text, longest):
+    if fits(text, longest):
         return text, False
     text = dump(_lightened(event))
-    return (text if _fits(text, longest) else None), True
+    return (text if fits(text, longest) else None), True
 
 
-def _fits(text: str, longest: int) -> bool:
+def fits(text: str, longest: int) -> bool:
+    """Whether a text has at most so many bytes in UTF-8."""
     return len(text) * 4 <= longest or len(text.encode()) <= longest
 
 
@@ -226,7 +199,3 @@ def _changed(
     event: dict[str, Any], name: str, before: dict[str, Any], after: dict[str, Any], rule: Rule
 ) -> tuple[dict[str, Any], Rule]:
     return (event, Rule.ALLOWED) if after is before or after == before else ({**event, name: after}, rule)
-
-
-def _short(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value) <= _LONGEST_CODE else None

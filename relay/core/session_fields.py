@@ -235,6 +235,28 @@ NEVER_A_CLIENTS = frozenset(
 )
 """Fields that no field rule can give to a client; instructions and tools have rules of their own."""
 
+SERVICE_DEFAULTS: dict[str, Any] = {
+    "output_modalities": ["audio"],
+    "max_output_tokens": "inf",
+    "include": None,
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "truncation": "auto",
+    "audio.input.transcription": None,
+    "audio.input.noise_reduction": None,
+    "audio.input.turn_detection": {
+        "type": "server_vad",
+        "threshold": 0.5,
+        "prefix_padding_ms": 300,
+        "silence_duration_ms": 200,
+        "idle_timeout_ms": None,
+        "create_response": True,
+        "interrupt_response": True,
+    },
+    "audio.output.speed": 1.0,
+}
+"""What the service does for a session that asks for nothing (Azure GA, recorded; parallel calls: documented)."""
+
 NULL_HAS_MEANING = frozenset({"audio.input.transcription", "audio.input.noise_reduction", "audio.input.turn_detection"})
 
 
@@ -242,7 +264,8 @@ NULL_HAS_MEANING = frozenset({"audio.input.transcription", "audio.input.noise_re
 class Shown:
     """How a session is shown: the relay's id, the client's own names, and what is hidden beyond the table.
 
-    `instructions` are the client's own under `passthrough`, else None.
+    `instructions` are the client's own under `passthrough`, else None; `hidden_names` functions of the administrator's,
+    of policies that came before too.
     """
 
     session_id: str
@@ -251,18 +274,19 @@ class Shown:
     tools: ToolRules
     hide: frozenset[str] = frozenset()
     instructions: str | None = None
+    hidden_names: frozenset[str] = frozenset()
 
 
 def redact_session(session: dict[str, Any], shown_as: Shown) -> dict[str, Any]:
     """What a client may see of a GA session: listed fields alone, the relay's id, the client's own names."""
     shown: dict[str, Any] = {}
-    for path, value in leaves(_well_formed(session)):
+    for path, value in leaves(well_formed(session)):
         field = SESSION_FIELDS.get(path)
         if field is None:
             continue
         try:
             if field.treatment is Treatment.TOOLS:
-                shown[path] = shown_tools(value, shown_as.tools)
+                shown[path] = shown_tools(value, shown_as.tools, shown_as.hidden_names)
             elif field.echo is not None:
                 put(shown, path, field.echo(value))
         except Unfit:
@@ -278,7 +302,7 @@ def redact_session(session: dict[str, Any], shown_as: Shown) -> dict[str, Any]:
     return shown
 
 
-def _well_formed(session: dict[str, Any]) -> dict[str, Any]:
+def well_formed(session: dict[str, Any]) -> dict[str, Any]:
     """A session of the service without what is not nested as it should be: a redaction has nobody to refuse to."""
     audio = session.get("audio")
     sides = audio.items() if isinstance(audio, dict) else ()

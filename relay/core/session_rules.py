@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from relay.core.events import EventError
 from relay.core.field_checks import Unfit, wrong_type
 from relay.core.instruction_text import accepted_text
-from relay.core.policy_rules import ClientInstructions, FieldRule, Strictness
+from relay.core.policy_rules import RESPONSE_FIELDS, ClientInstructions, FieldRule, ResponseRules, Strictness
 from relay.core.session_fields import (
     DEFAULT_TRANSCRIPTION_NAME,
     NEVER_A_CLIENTS,
@@ -30,12 +31,23 @@ if TYPE_CHECKING:
 _TRANSCRIPTION = "audio.input.transcription"
 _TURN_DETECTION = "audio.input.turn_detection"
 _LONGEST_NAME = 256
+# More than twice what a session has; each further one would only have to be looked at, to be dropped.
+_MOST_MEMBERS = 64
 _NO_RULE = FieldRule()
-# What the relay alone knows or decides; the administrator may set `prompt` and `tracing` for everybody.
-_NEVER_SET = NEVER_A_CLIENTS - {"prompt", "tracing"}
 
 
-class _Refused(Exception):  # noqa: N818 - a verdict, not a failure
+class Absent(Enum):
+    """No value at all, where null is one."""
+
+    ABSENT = auto()
+
+
+ABSENT = Absent.ABSENT
+SETTABLE = SESSION_FIELDS.keys() - (NEVER_A_CLIENTS - {"prompt", "tracing"})
+"""Fields that a rule can set for everybody; the others the relay alone knows or decides, or rules of their own do."""
+
+
+class Refused(Exception):  # noqa: N818 - a verdict, not a failure
     """The value is well-formed and the policy wants it answered with an error."""
 
 
@@ -80,6 +92,7 @@ def judge_session(session: Any, policy: EffectivePolicy, *, audio_started: bool 
         raise wrong_type("session")
     if session.get("type", "realtime") != "realtime":
         raise EventError(ErrorCode.POLICY_VIOLATION, "session.type", Rule.SESSION_TYPE)
+    _check_members(session)
     judged = JudgedSession({})
     for path, value in leaves(session):
         match path:
@@ -94,27 +107,49 @@ def judge_session(session: Any, policy: EffectivePolicy, *, audio_started: bool 
     return judged
 
 
-def judge_value(path: str, value: Any, policy: EffectivePolicy, name: str) -> Any:
-    """One value that overrides a session field for a single response, by that field's rule if it has one.
+def _check_members(session: dict[str, Any]) -> None:
+    """Refuse whole, unlooked at, what is no session of anybody's."""
+    audio = session.get("audio")
+    sides = audio.values() if isinstance(audio, dict) else ()
+    places = [
+        session,
+        *([audio] if isinstance(audio, dict) else []),
+        *(side for side in sides if isinstance(side, dict)),
+    ]
+    if len(session) > _MOST_MEMBERS or any(len(place) > _MOST_MEMBERS for place in places):
+        raise EventError(ErrorCode.INVALID_VALUE, "session", Rule.SESSION_FIELDS)
 
-    `name` is its path in the response, for errors. Raises EventError for a wrong type or when the rule refuses, Unfit.
+
+def judge_value(path: str, value: Any, policy: EffectivePolicy, name: str) -> Any:
+    """One value that overrides a session field for a single response, by that field's rule.
+
+    A field without one is the client's as far as the policy says so for the session, or for responses. `name` is its
+    path in the response, for errors. Raises EventError for a wrong type or when the rule refuses, Unfit.
     """
     field = SESSION_FIELDS[path]
-    if path not in policy.fields and field.check is not None:
+    if path not in policy.fields and field.check is not None and _is_granted(path, policy):
         return _own_tool_choice(path, _checked(field, path, value, name), policy)
     try:
-        return _decided(path, value, policy, name)
-    except _Refused:
+        return allowed_value(path, value, policy, name)
+    except Refused:
         raise EventError(ErrorCode.POLICY_VIOLATION, name, Rule.RESPONSE_FIELDS) from None
 
 
-def with_settings(policy: EffectivePolicy, chosen: dict[str, Any], *, audio_started: bool = False) -> dict[str, Any]:
+def _is_granted(path: str, policy: EffectivePolicy) -> bool:
+    """Whether a policy that closes what it does not name has named this field for responses by a list of its own."""
+    if path not in RESPONSE_FIELDS or policy.fields_default is Strictness.ALLOW:
+        return True
+    return path in policy.responses.fields and policy.responses.fields != ResponseRules().fields
+
+
+def with_settings(policy: EffectivePolicy, chosen: dict[str, Any]) -> dict[str, Any]:
     """The client's choices with the policy's locks over them and its defaults under them; a new object."""
     settled: dict[str, Any] = deepcopy(chosen)
     rules = sorted((path.count("."), path, rule) for path, rule in _settings(policy).items())
+    locked = {path: rule.lock for _, path, rule in rules if rule.has_lock}
     for _, path, rule in rules:
-        if audio_started and _field_of(path) == "audio.output.voice":
-            continue  # the service would refuse the whole update
+        if any(path.startswith(f"{outer}.") and _says(lock, path[len(outer) + 1 :]) for outer, lock in locked.items()):
+            continue  # the lock of the whole says what is in it
         if rule.has_lock:
             _force(settled, path, deepcopy(rule.lock))
         elif not _holds(settled, path):
@@ -131,18 +166,26 @@ def with_settings(policy: EffectivePolicy, chosen: dict[str, Any], *, audio_star
     return settled
 
 
-def live_settings(policy: EffectivePolicy, former: EffectivePolicy, *, audio_started: bool) -> dict[str, Any]:
-    """What another revision locks, for a session that runs already: its defaults are for the start of a session."""
-    locks = {
-        path: rule
-        for path, rule in policy.fields.items()
-        if rule.has_lock and not _same_lock(rule, former.fields.get(path))
-    }
-    return with_settings(replace(policy, fields=locks), {}, audio_started=audio_started)
+def _says(lock: Any, member: str) -> bool:
+    return not isinstance(lock, dict) or member in lock
 
 
-def _same_lock(rule: FieldRule, former: FieldRule | None) -> bool:
-    return former is not None and former.has_lock and same(rule.lock, former.lock)
+def rules_of(path: str, policy: EffectivePolicy) -> dict[str, FieldRule]:
+    """The rules for a field and for its members, by path."""
+    return {name: rule for name, rule in policy.fields.items() if name == path or name.startswith(f"{path}.")}
+
+
+def setting(path: str, policy: EffectivePolicy, value: Any = ABSENT) -> Any:
+    """One field with the locks over its value and the defaults under it; ABSENT when nothing says what it is."""
+    chosen: dict[str, Any] = {}
+    if value is not ABSENT:
+        put(chosen, path, value)
+    place: Any = with_settings(replace(policy, fields=rules_of(path, policy)), chosen)
+    for name in path.split("."):
+        if not isinstance(place, dict) or name not in place:
+            return ABSENT
+        place = place[name]
+    return place
 
 
 def _settings(policy: EffectivePolicy) -> dict[str, FieldRule]:
@@ -152,13 +195,11 @@ def _settings(policy: EffectivePolicy) -> dict[str, FieldRule]:
     if tokens.maximum is not None and not tokens.has_default:
         rules["max_output_tokens"] = replace(tokens, has_default=True, default=_number(tokens.maximum))
     return {
-        path: rule
-        for path, rule in rules.items()
-        if (rule.has_lock or rule.has_default) and _field_of(path) in SESSION_FIELDS.keys() - _NEVER_SET
+        path: rule for path, rule in rules.items() if (rule.has_lock or rule.has_default) and field_of(path) in SETTABLE
     }
 
 
-def _field_of(path: str) -> str:
+def field_of(path: str) -> str:
     """The field of the table that a rule's path is, or lies inside of."""
     parts = path.split(".")
     return ".".join(parts[:3] if parts[0] == "audio" else parts[:1])
@@ -233,11 +274,11 @@ def _judge_one(judged: JudgedSession, path: str, value: Any, policy: EffectivePo
         if path == _TRANSCRIPTION:
             _judge_transcription(judged, value, policy)
             return
-        decided = _decided(path, value, policy, name)
+        decided = allowed_value(path, value, policy, name)
     except Unfit:
         if not _is_locked_to(policy.fields.get(path), value):
             judged.touched(Rule.SESSION_FIELDS)
-    except _Refused:
+    except Refused:
         judged.refuse(EventError(ErrorCode.POLICY_VIOLATION, name, Rule.SESSION_FIELDS))
     else:
         if not same(decided, value):
@@ -253,7 +294,7 @@ def _judge_transcription(judged: JudgedSession, value: Any, policy: EffectivePol
     served = None if called is None else policy.models.transcription_map.get(called)
     served = served or policy.transcription_deployment
     try:
-        decided = _decided(_TRANSCRIPTION, value, policy, f"session.{_TRANSCRIPTION}")
+        decided = allowed_value(_TRANSCRIPTION, value, policy, f"session.{_TRANSCRIPTION}")
     except Unfit:
         if policy.fields.get(_TRANSCRIPTION, _NO_RULE).has_lock and isinstance(value, dict):
             judged.transcription_name = called
@@ -269,8 +310,11 @@ def _judge_transcription(judged: JudgedSession, value: Any, policy: EffectivePol
     put(judged.fields, _TRANSCRIPTION, decided)
 
 
-def _decided(path: str, value: Any, policy: EffectivePolicy, name: str) -> Any:
-    """The value to send. Raises Unfit when the field is to be left out, _Refused, EventError for a wrong type."""
+def allowed_value(path: str, value: Any, policy: EffectivePolicy, name: str) -> Any:
+    """The value to send for one that a client asks for.
+
+    Raises Unfit when the field is to be left out, Refused, EventError for a wrong type.
+    """
     field = SESSION_FIELDS.get(path)
     if field is None or path in NEVER_A_CLIENTS:
         raise Unfit
@@ -285,7 +329,7 @@ def _decided(path: str, value: Any, policy: EffectivePolicy, name: str) -> Any:
             decided = _inside(decided, {inside[len(path) + 1 :]: r for inside, r in inner.items()})
     except Unfit:
         if rule.otherwise is Strictness.REFUSE and not _is_locked_to(rule, value):
-            raise _Refused from None
+            raise Refused from None
         raise
     return _own_tool_choice(path, decided, policy)
 
@@ -299,7 +343,7 @@ def _by_default(field: SessionField, path: str, value: Any, policy: EffectivePol
         case Strictness.STRIP:
             raise Unfit
         case Strictness.REFUSE:
-            raise _Refused
+            raise Refused
     return _own_tool_choice(path, checked, policy)
 
 
@@ -333,7 +377,7 @@ def _inside(value: Any, rules: dict[str, FieldRule]) -> Any:
     for member, rule in rules.items():
         if rule.has_lock:
             if member in value and not same(value[member], rule.lock) and rule.otherwise is Strictness.REFUSE:
-                raise _Refused
+                raise Refused
             rebuilt[member] = rule.lock
         elif member not in rebuilt:
             if rule.has_default:
@@ -350,7 +394,7 @@ def _judge_member(rebuilt: dict[str, Any], member: str, rule: FieldRule) -> None
         return
     match rule.otherwise:
         case Strictness.REFUSE:
-            raise _Refused
+            raise Refused
         case Strictness.STRIP if member == "type":
             raise Unfit  # an object of an unknown kind
         case Strictness.STRIP:

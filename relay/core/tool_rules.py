@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,9 +16,11 @@ from relay.core.verdicts import Rule
 from relay.errors import ErrorCode
 
 _LONGEST_DESCRIPTION = 262_144
-_MOST_READ = 1_024
+_MOST_TOOLS = 128
 _HASH_PREFIX = "sha256:"
 
+_MEMBERS = frozenset({"type", "name", "description", "parameters"})
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 function_name = text(64, r"[A-Za-z0-9_-]+")
 _function = tagged(
     "type",
@@ -60,11 +63,13 @@ def judge_tools(value: Any, path: str, rules: ToolRules) -> JudgedTools:
     """
     if not isinstance(value, list):
         raise wrong_type(path)
+    if len(value) > max(_MOST_TOOLS, rules.max_tools):
+        raise EventError(ErrorCode.INVALID_VALUE, path, Rule.TOOLS_CLIENT)  # before any of them is read
     known = {tool.name: tool for tool in rules.client}
     taken = admin_names(rules)
     functions: list[dict[str, Any]] = []
     touched = Rule.ALLOWED
-    for index, entry in enumerate(value[:_MOST_READ]):
+    for index, entry in enumerate(value):
         is_mcp = isinstance(entry, dict) and entry.get("type") == "mcp"
         function = None if is_mcp else _allowed(entry, f"{path}[{index}]", rules, known)
         if function is None:
@@ -87,14 +92,20 @@ def all_tools(rules: ToolRules, functions: Iterable[dict[str, Any]]) -> list[dic
     return [*rules.admin, *functions]
 
 
-def client_functions(echoed: Any, former: ToolRules, rules: ToolRules) -> list[dict[str, Any]]:
-    """Of the tools the service echoes, those a client brought under `former` rules and may keep under these."""
+def client_functions(echoed: Any, rules: ToolRules) -> list[dict[str, Any]]:
+    """Of the tools the service echoes, those that are a client's and that it may have."""
     if not isinstance(echoed, list):
         return []
-    admins = admin_names(former)
+    admins = admin_names(rules)
     own = [tool for tool in echoed if isinstance(tool, dict) and str(tool.get("name")) not in admins]
+    return kept_functions(own, rules)
+
+
+def kept_functions(functions: Iterable[dict[str, Any]], rules: ToolRules) -> list[dict[str, Any]]:
+    """Of a client's functions those that it may have under these rules."""
+    asked = list(functions)[: max(_MOST_TOOLS, rules.max_tools)]
     try:
-        return judge_tools(own, "session.tools", replace(rules, client_functions=_no_refusal(rules))).functions
+        return judge_tools(asked, "session.tools", replace(rules, client_functions=_no_refusal(rules))).functions
     except EventError:
         return []  # not well-formed: the service would not have taken it from us
 
@@ -114,11 +125,11 @@ def hidden_names(rules: ToolRules) -> frozenset[str]:
     return frozenset(admin_names(rules) - {tool.name for tool in rules.client})
 
 
-def shown_tools(value: Any, rules: ToolRules) -> Any:
+def shown_tools(value: Any, rules: ToolRules, hidden: frozenset[str] = frozenset()) -> Any:
     """The tools of an echo for a client: its own functions; of those the administrator defines, the name alone."""
     if not isinstance(value, list):
         raise Unfit
-    admin, defined = admin_names(rules), {tool.name for tool in rules.client if tool.definition is not None}
+    admin, defined = admin_names(rules) | hidden, {tool.name for tool in rules.client if tool.definition is not None}
     shown = []
     for tool in value:
         name = tool.get("name") if isinstance(tool, dict) and tool.get("type") == "function" else None
@@ -129,10 +140,20 @@ def shown_tools(value: Any, rules: ToolRules) -> Any:
     return shown
 
 
+def _is_plain(entry: Any) -> bool:
+    """Whether a function is what the check would rebuild; nearly every one is."""
+    if not isinstance(entry, dict) or not entry.keys() <= _MEMBERS or entry.get("type") != "function":
+        return False
+    name, description = entry.get("name"), entry.get("description", "")
+    named = isinstance(name, str) and _NAME.fullmatch(name) is not None
+    described = isinstance(description, str) and len(description) <= _LONGEST_DESCRIPTION
+    return named and described and isinstance(entry.get("parameters", {}), dict)
+
+
 def _allowed(entry: Any, path: str, rules: ToolRules, known: dict[str, ClientTool]) -> dict[str, Any] | None:
     """The function to send for one that a client brought; None when it may not."""
     try:
-        function: dict[str, Any] = _function(entry, path)
+        function: dict[str, Any] = entry if _is_plain(entry) else _function(entry, path)
     except Unfit:
         return None
     listed = known.get(function["name"])

@@ -17,10 +17,9 @@ from cryptography import x509
 
 import relay
 from relay.config import Settings, load_settings
-from relay.core.kill_switch import parse_kill_switch
 from relay.doctor.checks import Check, CheckName, Status
 from relay.errors import ConfigError
-from relay.policies import KILL_FILE
+from relay.kill_file import KILL_FILE, KillFile
 from relay.policy_files import check_policies
 from relay.rtc.probe import library_versions
 
@@ -32,7 +31,6 @@ SOCKETS_CONNECTED = 2
 # Listeners, log, certificates, the event loop, connections to the service.
 FILES_OF_THE_RELAY = 200
 _OLDEST_PYTHON = (3, 11)
-_KILL_FILE_BYTES = 65_536
 
 
 def configuration(path: str | None, environ: Mapping[str, str]) -> tuple[Settings | None, list[Check]]:
@@ -169,14 +167,10 @@ def clock(server_time: datetime, seconds_under_way: float, subject: str) -> Chec
 
 
 def _kill_switch(documents: Path) -> list[Check]:
-    file = (documents if documents.is_dir() else documents.parent) / KILL_FILE
-    if not file.exists():
+    switch = KillFile(documents).read()
+    if not switch.active:
         return []
-    try:
-        with file.open("rb") as opened:
-            switch = parse_kill_switch(opened.read(_KILL_FILE_BYTES).decode("utf-8", "replace"))
-    except OSError:
-        switch = parse_kill_switch("")
+    file = (documents if documents.is_dir() else documents.parent) / KILL_FILE
     whom = "everybody" if switch.everybody else ", ".join([*sorted(switch.tenants), *sorted(switch.policies)])
     advice = "delete the file to admit sessions again"
     return [Check(CheckName.POLICIES, Status.WARN, f"the kill switch stops {whom}", advice, str(file))]

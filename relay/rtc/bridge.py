@@ -13,7 +13,6 @@ from relay.core.lifecycle import Decided, LegCounters, LegName, SessionCounters,
 from relay.core.policy import EffectivePolicy
 from relay.core.quota import TokenBucket
 from relay.core.rtp import DropCause
-from relay.core.verdicts import Verdict
 from relay.errors import EndReason
 from relay.rtc.leg import Leg, LegFault
 
@@ -21,9 +20,6 @@ from relay.rtc.leg import Leg, LegFault
 _FLOOD_FACTOR = 10
 
 _OTHER = {LegName.DOWNSTREAM: LegName.UPSTREAM, LegName.UPSTREAM: LegName.DOWNSTREAM}
-
-# A client cannot stay by sending what is refused.
-_MOVES = frozenset({Verdict.FORWARD, Verdict.REWRITE, Verdict.STRIP})
 
 _END_REASONS = {
     (LegName.DOWNSTREAM, LegFault.LEFT): EndReason.CLIENT_LEFT,
@@ -81,12 +77,15 @@ class Bridge:
         self._events = events
         self._listener = listener
         self._most_per_second = limits.events_per_second
+        now = time.monotonic()
+        # Reading an event costs by its length: the bytes of many long ones would take a core for themselves.
+        self._bytes = TokenBucket(limits.client_bytes_per_second, limits.client_burst_bytes, now)
         self._over_rate = 0
         # The revision of a policy that replaced the first one and is not confirmed yet.
         self._awaited: str | None = None
         self.limit_rate(None)
         # When the conversation last moved, in monotonic seconds: speech shows in the service's events.
-        self.last_event = time.monotonic()
+        self.last_event = now
         self._legs: dict[LegName, Leg] = {}
         # What the client's legs counted that are replaced.
         self._former = LegCounters()
@@ -166,7 +165,7 @@ class Bridge:
             self._run(self._events.server_event(text, time.time()))
             if self._awaited is not None:
                 self._look_whether_taken()
-        elif self._bucket.take(time.monotonic()):
+        elif self._may_come(len(text)):
             self._run(self._events.client_event(text))
         else:
             self._refuse_over_rate()
@@ -175,7 +174,7 @@ class Bridge:
         """Judge a binary message by its existence; its content is not read."""
         if leg is LegName.UPSTREAM:
             self._run(self._events.server_binary(size))
-        elif self._bucket.take(time.monotonic()):
+        elif self._may_come(size):
             self._run(self._events.client_binary(size))
         else:
             self._refuse_over_rate()
@@ -192,6 +191,8 @@ class Bridge:
                 case Judged():
                     self._note(action)
                 case ToService(text):
+                    # A client cannot stay by sending what does not go up.
+                    self.last_event = time.monotonic()
                     if not self._legs[LegName.UPSTREAM].send_text(text):
                         self._listener.end(EndReason.SERVICE_REFUSED, "the service takes no event of this size")
                 case ToClient(text):
@@ -206,7 +207,7 @@ class Bridge:
     def _note(self, judged: Judged) -> None:
         leg, event_type, verdict = judged.leg, judged.event_type, judged.verdict
         self._judged[leg.value, event_type, verdict.value] += 1
-        if leg is LegName.UPSTREAM or verdict in _MOVES:
+        if leg is LegName.UPSTREAM:
             self.last_event = time.monotonic()
         if not judged.plain:
             would_be = None if judged.would_be is None else judged.would_be.value
@@ -217,6 +218,11 @@ class Bridge:
     def _to_client(self, text: str) -> bool:
         leg = self._legs.get(LegName.DOWNSTREAM)
         return leg is not None and leg.send_text(text)
+
+    def _may_come(self, size: int) -> bool:
+        """Whether a message of the client is within its rates, of messages and of characters."""
+        now = time.monotonic()
+        return self._bucket.take(now) and self._bytes.take(now, size)
 
     def _look_whether_taken(self) -> None:
         if self._awaited is not None and self._events.settled:

@@ -88,6 +88,7 @@ class Facts:
     def __init__(self) -> None:
         self.refused: list[tuple[str, int, str]] = []
         self.failed: list[str] = []
+        self.decisions: list[tuple[str, str, str]] = []
         self.warnings: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
 
     def door_refused(self, door: str, status: int, code: str) -> None:
@@ -95,6 +96,10 @@ class Facts:
 
     def auth_failed(self, method: str) -> None:
         self.failed.append(str(method))
+
+    def decided(self, session_id: str, decision: Any, governed: Any) -> None:
+        assert session_id == ""
+        self.decisions.append((decision.event_type, decision.verdict, str(decision.rule)))
 
     def warn(self, event: str, **fields: Any) -> None:
         self.warnings.put_nowait((event, fields))

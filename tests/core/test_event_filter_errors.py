@@ -26,7 +26,7 @@ def test_v119_errors_of_the_client_pass_with_its_id(talk) -> None:
     [sent] = talk.client({"type": "response.create", "event_id": "r1"}).up
     error = told(talk, "Conversation already has an active response in progress: resp_1.",
                  code="conversation_already_has_active_response", event_id=sent["event_id"])  # fmt: skip
-    assert error["message"] == "Conversation already has an active response in progress: resp_1."
+    assert error["message"] == "Conversation already has an active response in progress."
     assert (error["code"], error["event_id"]) == ("conversation_already_has_active_response", "r1")
 
 
@@ -34,17 +34,21 @@ def test_v119_errors_of_the_client_pass_with_its_id(talk) -> None:
     "message",
     [
         "Invalid value: 'CANARY-7f3a…' for session.instructions",
-        "Invalid value: 'You are Contoso\\'s assis' is not allowed",
-        "got NEVER  GIVE\\nlegal\\nadvice.",
-        "value: canary 7F3A",
         "value 'y\\u006fu are cont\\u006fs\\u006f\\'s assistant'",
+        "Bad value 'Never give legal' here",
+        "No deployment contoso-rt, contoso_rt, contoso%2Drt or contoso\u2011rt here.",
+        "See https://contoso.openai.azure.com/x?y, contoso-7.openai.azure.com, aoai-gateway.bank.de:443 or 10.1.2.3.",
+        "Session sess_AbC1 of rtc_u2_77 ended.",
+        "无效值 公司的助手绝不提供法律建议也不",
         "x" * 1_001,
+        7,
     ],
 )
-def test_v216_messages_that_quote_the_policy_are_replaced(talk, message: str) -> None:
+def test_v216_no_word_of_the_service_is_told_whatever_it_quotes(talk, message) -> None:
     error = told(talk, message, code="invalid_value", param="session.audio.output.voice")
-    assert error["message"] == GENERIC_MESSAGE
+    assert error["message"] == "The value cannot be used."
     assert (error["code"], error["param"]) == ("invalid_value", "session.audio.output.voice")
+    assert told(talk, message)["message"] == GENERIC_MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -54,35 +58,39 @@ def test_v216_messages_that_quote_the_policy_are_replaced(talk, message: str) ->
         "response.instructions",
         "session.prompt.id",
         "session.tool_choice",
+        "session.tools[0].parameters",
+        "response.tools[2].name",
         "session.tracing",
         "session.truncation",
         "session.model",
         "session.audio.input.transcription.model",
         "session.input_audio_transcription.prompt",
+        "session.metadata.relay secret",
+        "contoso-rt",
+        "session.",
+        "session.audio..output",
+        "item." * 40,
     ],
 )
-def test_v216_errors_about_hidden_fields_say_nothing(talk, param: str) -> None:
+def test_v216_a_field_is_named_only_if_clients_know_it(talk, param: str) -> None:
     error = told(talk, "Something is wrong with 'abc'.", code="invalid_value", param=param)
-    assert (error["message"], error["param"], error["code"]) == (GENERIC_MESSAGE, None, "invalid_value")
+    assert (error["param"], error["code"]) == (None, "invalid_value")
 
 
-@pytest.mark.parametrize(
-    ("message", "public"),
-    [
-        ("No deployment contoso-rt here.", "No deployment the model here."),
-        ("Deployment CONTOSO-TRANSCRIBE is gone.", "Deployment the model is gone."),
-        ("See https://contoso.openai.azure.com/x?y for more.", "See (link) for more."),
-        ("Host contoso-7.openai.azure.com failed.", "Host the service failed."),
-        ("Session sess_AbC1 of rtc_u2_77 ended.", "Session (id) of (id) ended."),
-    ],
-)
-def test_messages_name_nothing_of_the_service(talk, message: str, public: str) -> None:
-    assert told(talk, message)["message"] == public
+@pytest.mark.parametrize("param", ["item.content[3].text", "response.metadata", "item_id", "session.speed"])
+def test_a_field_that_clients_know_is_named(talk, param: str) -> None:
+    assert told(talk, "m", code="invalid_value", param=param)["param"] == param
 
 
-def test_a_deployment_that_the_client_names_itself_is_no_secret(open_talk) -> None:
-    talk = open_talk(model="contoso-rt")
-    assert told(talk, "contoso-rt is busy")["message"] == "contoso-rt is busy"
+def test_a_code_that_nobody_knows_is_not_told(talk) -> None:
+    error = told(talk, "m", code="contoso_rt_failed", type="contoso")
+    assert (error["type"], error["code"]) == ("server_error", None)
+
+
+def test_a_right_guess_of_a_deployment_looks_like_a_wrong_one(open_talk) -> None:
+    talks = [open_talk(model=model) for model in ("contoso-rt", "another")]
+    right, wrong = (told(talk, "contoso-rt and another are busy") for talk in talks)
+    assert right == wrong
 
 
 @pytest.mark.parametrize("error", [None, "x", {}, {"message": 7, "code": ["x"], "param": {}, "event_id": 9}])
@@ -113,7 +121,7 @@ def test_v218_transcription_failed(talk) -> None:
         "error": error,
     }
     out = talk.server(event)
-    assert out.down == [{**event, "error": {**error, "message": "No the model."}}]
+    assert out.down == [{**event, "error": {**error, "message": "The model is not available."}}]
     assert out.verdict == ("rewrite", "errors.redacted")
 
 
@@ -121,7 +129,10 @@ def test_errors_inside_a_response_are_scrubbed(talk) -> None:
     error = {"type": "invalid_request_error", "code": "inference_rate_limit_exceeded", "message": "contoso-rt is full"}
     response = {"id": "resp_1", "status": "failed", "status_details": {"type": "failed", "error": error}}
     [event] = talk.server({"type": "response.done", "event_id": "s", "response": response}).down
-    assert event["response"]["status_details"]["error"] == {**error, "message": "the model is full"}
+    assert event["response"]["status_details"]["error"] == {
+        **error,
+        "message": "The service is asked too much at a time; try again later.",
+    }
 
 
 @pytest.mark.parametrize("webrtc_filter", [False, True])

@@ -8,10 +8,10 @@ import pytest
 from relay.core.lifecycle import Dialect
 from relay.core.policy import (
     ConfigRefusal,
+    compose,
     compose_service_session,
     describe_session,
     policy_from_instructions,
-    transcription_name,
 )
 
 POLICY = policy_from_instructions("CANARY-7f3a. Be brief.", "contoso-rt", "contoso-transcribe")
@@ -107,8 +107,8 @@ def test_v024_another_kind_of_session(dialect: Dialect) -> None:
 def test_v090_transcription_at_mint() -> None:
     asked = {"audio": {"input": {"transcription": {"model": "whisper-1", "prompt": "steer"}}}}
     assert mint(asked)["audio"]["input"]["transcription"] == {"model": "contoso-transcribe"}
-    assert transcription_name(POLICY, asked, Dialect.GA) == "whisper-1"
-    assert transcription_name(POLICY, None, Dialect.GA) == "default"
+    assert compose(POLICY, asked, Dialect.GA, Dialect.GA).transcription_name == "whisper-1"
+    assert compose(POLICY, None, Dialect.GA, Dialect.GA).transcription_name == "default"
     without = policy_from_instructions("x", "contoso-rt", None)
     assert "audio" not in mint(asked, policy=without)
 

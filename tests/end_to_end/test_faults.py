@@ -230,11 +230,11 @@ async def test_odd_events_of_the_service_are_withheld_and_its_errors_are_reworde
             binary_event=True,
             not_json_event=True,
             unknown_event=True,
-            error_event={"type": "server_error", "code": "boom", "message": message, "param": None, "event_id": None},
+            error_event={"type": "server_error", "code": "server_error", "message": message, "event_id": None},
         )
         await started(client)
         error = (await client.event("error"))["error"]
-        assert (error["type"], error["code"]) == ("server_error", "boom")
+        assert (error["type"], error["code"]) == ("server_error", "server_error")
         client.send({"type": "input_audio_buffer.clear"})
         await client.event("input_audio_buffer.cleared")
         assert [event["type"] for event in client.events] == ["session.created", "error", "input_audio_buffer.cleared"]

@@ -50,6 +50,37 @@ def test_a_whole_chain_over_two_files_is_sound_and_its_head_proves_all_of_it(tmp
     assert len(report.unproved()) == 1  # a chain deleted as a whole leaves no trace
 
 
+def test_a_directory_without_a_chain_proves_nothing(tmp_path, capsys):
+    assert not verify(tmp_path).sound
+    assert main(["audit", "verify", str(tmp_path)]) == 1
+    assert "there is no chain at all" in capsys.readouterr().out
+
+
+def test_a_head_proves_nothing_beyond_the_first_problem(tmp_path):
+    lines = chain()
+    head = head_of(lines[-1])
+    lines[2] = lines[2].replace(b"strip", b"allow")
+    report = verify(put(tmp_path, lines), frozenset({head}))
+    assert report.missing_heads == ()
+    assert report.chains[0].covered == 0
+    assert any("no head was given that covers it" in what for what in report.unproved())
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        ("bogus", {"ts": TIME}, "of a kind that the relay does not write"),
+        ("decision", {}, "says no time"),
+        ("lost", {"ts": TIME, "records": -5}, "says not how many were lost"),
+    ],
+)
+def test_a_well_linked_record_that_no_relay_writes_is_a_problem(tmp_path, kind, fields, words):
+    lines = chain(2, ended=False)
+    record = {"chain": NAME, "seq": 3, "prev_hash": head_of(lines[-1]), "kind": kind, **fields}
+    (problem,) = problems(put(tmp_path, [*lines, json.dumps(record).encode() + b"\n"]))
+    assert words in problem
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_a_changed_record_breaks_the_link_after_it(tmp_path, index):
     lines = chain()

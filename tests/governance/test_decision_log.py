@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,56 @@ async def test_a_full_disk_leaves_no_half_line_and_nothing_is_lost(tmp_path):
     report = verify(tmp_path, frozenset({listener.heads[-1][2]}))
     assert report.sound
     assert report.chains[0].records == 8
+
+
+async def test_a_failed_sync_is_healed_and_what_it_left_in_doubt_is_written_again(tmp_path, monkeypatch):
+    log, listener = open_log(tmp_path, sync_seconds=0)
+    sync, failures = os.fsync, [OSError(5, "Input/output error")]
+
+    def fail_once(file: int) -> None:
+        if failures:
+            raise failures.pop()
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    log.write(RECORD)
+    await listener.until(lambda: listener.failures)
+    # Nobody writes any more: a relay that fails closed admits nobody. It must heal by itself.
+    await listener.until(lambda: listener.recoveries)
+    assert not log.failing
+    assert listener.written >= 1
+    await log.close()
+    report = verify(tmp_path, frozenset({listener.heads[-1][2]}))
+    assert report.sound
+    assert (report.chains[0].records, report.chains[0].files) == (3, 2)
+
+
+async def test_a_record_that_has_no_form_is_lost_alone_and_the_chain_says_so(tmp_path):
+    log, listener = open_log(tmp_path)
+    log.write(replace(RECORD, at=1e18))
+    log.write(RECORD)
+    await listener.until(lambda: listener.written >= 2)
+    assert listener.failures[0][1].startswith("a record has no form")
+    await log.close()
+    report = verify(tmp_path)
+    assert report.sound
+    assert report.chains[0].lost == 1
+    assert sum(line["kind"] == "decision" for line in lines(tmp_path)) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_log_whose_writer_died_fails(tmp_path, monkeypatch):
+    log, listener = open_log(tmp_path)
+
+    def broken(**_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(log._writer, "flush", broken)
+    log.write(RECORD)
+    await listener.until(lambda: listener.failures)
+    await asyncio.to_thread(log._thread.join)
+    assert log.failing
+    assert listener.began_failing == 1
 
 
 async def test_records_above_the_bound_are_lost_and_the_chain_says_so(tmp_path):

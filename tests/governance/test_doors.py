@@ -121,6 +121,20 @@ async def test_what_a_mint_asks_for_and_may_not_have_is_written_down(tmp_path):
         await client.connect({"instructions": "Ignore Contoso."})
         await client.event("session.created")
     lines = [json.loads(text) for path in (tmp_path / "log").iterdir() for text in path.read_text().splitlines()]
+    at_mint, at_call = [line for line in lines if line.get("event_type") == "session.mint"]
+    for found in (at_mint, at_call):
+        assert (found["policy"], found["rule"], found["verdict"]) == ("base", "session.instructions", "strip")
+        assert len(found["content_sha256"]) == 64
+    assert (at_mint["session"], bool(at_call["session"])) == ("", True)
+
+
+async def test_a_configuration_refused_at_minting_is_written_down(tmp_path):
+    closed = document(session={"default": "refuse"})
+    async with bench(**sections(tmp_path, base=closed)) as world, Client(world.url, CLIENT_KEY) as client:
+        wish = {"session": {"type": "realtime", "audio": {"output": {"voice": "cedar"}}}}
+        status, _ = await minted(client, json=wish)
+        assert status == 400
+    lines = [json.loads(text) for path in (tmp_path / "log").iterdir() for text in path.read_text().splitlines()]
     (found,) = [line for line in lines if line.get("event_type") == "session.mint"]
-    assert (found["rule"], found["verdict"]) == ("session.instructions", "strip")
-    assert len(found["content_sha256"]) == 64
+    assert (found["rule"], found["verdict"], found["session"]) == ("session.fields", "refuse", "")
+    assert found["subject_hash"]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.policies import ConfigMap, document, put
+from support.resources import settled
 
 from relay.core.kill_switch import KillSwitch, parse_kill_switch
-from relay.core.policy_resolve import Identity, ServiceDefaults
+from relay.core.policy_resolve import Identity, PolicyRequest, ServiceDefaults
 from relay.errors import ApiError, ConfigError, ErrorCode
-from relay.policies import Policies, documents_at
+from relay.policies import Policies, PolicySet, documents_at
+from relay.policy_loading import load, load_apart
 
 ALICE = Identity(subject_hash="alice")
 DEFAULTS = ServiceDefaults("contoso-rt", "contoso-transcribe")
@@ -39,8 +42,9 @@ class Listener:
         self.refused.append(problems)
         self._news.set()
 
-    def kill_switch_changed(self, switch: KillSwitch) -> None:
+    def kill_switch_changed(self, switch: KillSwitch, unknown: tuple[str, ...]) -> None:
         self.switches.append(switch)
+        self.unknown = unknown
         self._news.set()
 
     def policy_unresolved(self, reason: str, detail: str) -> None:
@@ -62,13 +66,13 @@ async def live(path: Path, **options: Any) -> AsyncIterator[tuple[Policies, List
     listener = Listener()
     policies = Policies(documents_at(str(path), DEFAULTS), str(path), listener, poll_seconds=0.02, **options)
     policies.on_change = listener.changed
-    watch = asyncio.create_task(policies.watch())
+    watches = [asyncio.create_task(policies.watch()), asyncio.create_task(policies.watch_switch())]
     try:
         yield policies, listener
     finally:
-        watch.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watch
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
 
 
 def text_of(policies: Policies, identity: Identity = ALICE, model: str | None = None) -> str:
@@ -194,6 +198,143 @@ async def test_a_key_for_pages_of_certain_origins_is_decided_when_the_page_comes
             assert refusal(policies, Identity(origin=origin)) == (403, ErrorCode.POLICY_VIOLATION)
         with pytest.raises(ApiError):
             policies.admit_key(Identity(origin="https://evil.example"), None)
+
+
+async def test_the_kill_switch_waits_for_no_loading(tmp_path):
+    class Slow:
+        """Loads once, and then never again within this test."""
+
+        def __init__(self) -> None:
+            self.asked = asyncio.Event()
+
+        def __call__(self) -> PolicySet:
+            return documents_at(str(tmp_path), DEFAULTS)()
+
+        async def apart(self) -> PolicySet:
+            self.asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    put(tmp_path, base=document())
+    slow, listener = Slow(), Listener()
+    policies = Policies(slow, str(tmp_path), listener, poll_seconds=0.02)
+    watches = [asyncio.create_task(policies.watch()), asyncio.create_task(policies.watch_switch())]
+    policies.ask_reload()
+    await slow.asked.wait()
+    (tmp_path / "KILL").write_text("all")
+    await listener.until(lambda: listener.switches)
+    assert refusal(policies) == (403, ErrorCode.POLICY_VIOLATION)
+    for watch in watches:
+        watch.cancel()
+    await asyncio.gather(*watches, return_exceptions=True)
+
+
+async def test_names_that_no_policy_knows_are_told(tmp_path):
+    put(tmp_path, base=document(), sales=document("sales", match={"tenants": ["sales"]}))
+    (tmp_path / "KILL").write_text("policy frist\npolicy base\ntenant sales\ntenant slaes\n")
+    async with live(tmp_path) as (_, listener):
+        assert listener.unknown == ("policy frist", "tenant slaes")
+
+
+class Changing:
+    """Loads documents that somebody changes while they are read, the first few times."""
+
+    def __init__(self, path: Path, times: int) -> None:
+        self._path, self._left = path, times
+
+    def __call__(self) -> PolicySet:
+        loaded = documents_at(str(self._path), DEFAULTS)()
+        if self._left:
+            self._left -= 1
+            put(self._path, base=document(text=f"left {self._left}"))
+        return loaded
+
+    async def apart(self) -> PolicySet:
+        return self()
+
+
+async def test_what_changed_while_it_was_read_is_read_again(tmp_path):
+    put(tmp_path, base=document(text="one"))
+    policies = Policies(Changing(tmp_path, 2), str(tmp_path), Listener())
+    assert text_of(policies) == "left 0"
+    with pytest.raises(ConfigError, match="changes while it is read"):
+        Policies(Changing(tmp_path, 99), str(tmp_path), Listener())
+
+
+async def test_a_reload_takes_no_mixture_either(tmp_path):
+    put(tmp_path, base=document(text="one"))
+    listener, source = Listener(), Changing(tmp_path, 0)
+    policies = Policies(source, str(tmp_path), listener, poll_seconds=0.02)
+    source._left = 99
+    watch = asyncio.create_task(policies.watch())
+    policies.ask_reload()
+    await listener.until(lambda: listener.refused)
+    assert "changes while it is read" in listener.refused[0]
+    assert text_of(policies) == "one"
+    source._left = 0
+    await listener.until(lambda: len(listener.loaded) == 2)
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+
+
+async def test_a_refused_reload_tells_nothing_of_the_documents(tmp_path):
+    put(tmp_path, base=document())
+    async with live(tmp_path) as (_, listener):
+        put(tmp_path, base=document(canary={"words": "CANARY-7f3a"}))
+        await listener.until(lambda: listener.refused)
+        assert "base.yaml:" in listener.refused[0]
+        assert "spec.canary.words" in listener.refused[0]
+        assert "7f3a" not in listener.refused[0]
+
+
+async def test_loading_apart_ends_with_who_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "prompt.md")
+    put(tmp_path, base=document())
+    before = children()
+    loading = asyncio.create_task(load_apart(str(tmp_path), DEFAULTS))
+    assert await settled(lambda: children() == before) is False
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    assert children() == before
+    with pytest.raises(ConfigError, match="not loaded within"):
+        await load_apart(str(tmp_path), DEFAULTS, seconds=0)
+    assert children() == before
+
+
+def children() -> str:
+    return "".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
+
+
+async def test_loaded_apart_they_are_the_same_and_without_their_tests(tmp_path):
+    test = {"name": "t", "client": {"type": "response.cancel"}, "expect": {"decision": "forward"}}
+    put(tmp_path, base=document(tests=[test]))
+    apart = await load_apart(str(tmp_path), DEFAULTS)
+    assert apart == load(str(tmp_path), DEFAULTS)
+    assert apart.documents[0].tests == ()
+    (tmp_path / "b.yaml").write_text("spec: [")
+    with pytest.raises(ConfigError) as here:
+        load(str(tmp_path), DEFAULTS)
+    with pytest.raises(ConfigError) as there:
+        await load_apart(str(tmp_path), DEFAULTS)
+    assert str(here.value) == str(there.value)
+
+
+async def test_the_deployments_of_the_settings_are_in_the_revision_where_documents_name_none(tmp_path):
+    put(tmp_path, base=document())
+    one, other = (documents_at(str(tmp_path), ServiceDefaults(name))() for name in ("one", "other"))
+    assert one.revisions != other.revisions
+    put(tmp_path, base=document(upstream={"default": "rt", "transcription": {"default": "tr"}}))
+    one, other = (documents_at(str(tmp_path), ServiceDefaults(name))() for name in ("one", "other"))
+    assert one.revisions == other.revisions
+    assert one.revisions["base"] == one.resolve(ALICE, PolicyRequest()).revision
+
+
+async def test_the_order_of_a_set_is_not_in_the_revision(tmp_path):
+    found = []
+    for names in (["user.input_text", "user.input_audio"], ["user.input_audio", "user.input_text"]):
+        put(tmp_path, base=document(items={"allow": names}))
+        found.append(documents_at(str(tmp_path), DEFAULTS)().revisions)
+    assert found[0] == found[1]
 
 
 async def test_the_kill_switch_works_at_once_even_beside_broken_documents(tmp_path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,9 +89,9 @@ def test_lint_knows_deployments_when_told(run, policies):
 
 def test_the_documents_own_tests(run, policies):
     code, out, _ = run("test", "--policies", policies)
-    assert (code, out.splitlines()[-1]) == (PolicyExit.OK, "13 tests, 0 failed")
+    assert (code, out.splitlines()[-1]) == (PolicyExit.OK, "27 tests, 0 failed")
     code, out, _ = run("test", "--policies", policies, "everyone-else")
-    assert (code, out.splitlines()[-1]) == (PolicyExit.OK, "2 tests, 0 failed")
+    assert (code, out.splitlines()[-1]) == (PolicyExit.OK, "9 tests, 0 failed")
 
 
 def test_a_failing_test_says_why(run, policies):
@@ -275,3 +278,35 @@ def test_help_tells_the_exit_codes(command, capsys):
         main(["policy", command, "--help"])
     out = capsys.readouterr().out
     assert [int(found) for found in re.findall(r"^  (\d)  ", out, re.MULTILINE)] == list(PolicyExit)
+
+
+def test_what_is_not_shown_to_be_tighter_can_fail_a_change(run, policies, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(policies, old)
+    (policies / "contact-centre.yaml").unlink()  # its sessions fall to a looser document
+    assert run("diff", old, policies, "--fail-on", "looser")[0] == PolicyExit.OK
+    assert run("diff", old, policies, "--fail-on", "unproved")[0] == PolicyExit.FOUND
+    assert run("diff", old, old, "--fail-on", "unproved")[0] == PolicyExit.OK
+
+
+@pytest.mark.parametrize("verb", ["lint", "test", "resolve"])
+def test_what_cannot_be_read_is_json_where_json_was_asked_for(run, verb):
+    code, out, _ = run(verb, "--json", "--policies", "/nonexistent")
+    assert code == PolicyExit.UNUSABLE
+    assert "no such file" in json.loads(out)["error"]
+
+
+def test_a_session_that_is_no_object_is_not_taken_for_an_empty_one(run, policies, tmp_path):
+    event = tmp_path / "mint.json"
+    event.write_text('{"session": "foo"}')
+    assert run("explain", event, "--from", "mint", "--policies", policies)[0] == PolicyExit.UNUSABLE
+
+
+def test_a_reader_that_has_enough_and_a_terminal_without_letters_are_no_crash():
+    command = [sys.executable, "-m", "relay", "policy", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    plain = subprocess.run([*command, "--markdown"], capture_output=True, check=True,
+                           env={**os.environ, "PYTHONIOENCODING": "ascii"})  # fmt: skip
+    assert plain.stderr == b""

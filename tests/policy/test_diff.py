@@ -22,6 +22,17 @@ def voice(**rule):
     return {"session": {"fields": {"audio.output.voice": rule}}}
 
 
+TOKENS = "session.fields[max_output_tokens]"
+
+
+def tokens(**rule):
+    return {"session": {"fields": {"max_output_tokens": rule}}}
+
+
+def granted(**models):
+    return {"upstream": {"unknown": "refuse", "models": models}}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "path"),
     [
@@ -41,7 +52,12 @@ def voice(**rule):
         (voice(allow=["a", "b"]), voice(allow=["b"]), "session.fields[audio.output.voice]"),
         (voice(allow=["a", "b"]), voice(lock="b"), "session.fields[audio.output.voice]"),
         (voice(allow=["a"]), voice(allow=["a"], otherwise="refuse"), "session.fields[audio.output.voice]"),
-        ({"upstream": {"models": {"a": "x", "b": "y"}}}, {"upstream": {"models": {"b": "y"}}}, "upstream.models"),
+        (granted(a="x", b="y"), granted(b="y"), "upstream.models"),
+        (granted(a="x"), granted(), "upstream.models"),
+        (tokens(lock=4096), tokens(lock=100), TOKENS),
+        (tokens(lock="inf"), tokens(lock=100), TOKENS),
+        (tokens(max=600), tokens(max=600, allow=[]), TOKENS),
+        (tokens(default=500, max=600), tokens(default=500, max=600, allow=[]), TOKENS),
         ({"instructions": {"allowEmpty": True}}, {}, "instructions.allowEmpty"),
     ],
 )
@@ -57,6 +73,9 @@ def test_tighter_one_way_is_looser_the_other(change, old, new, path):
         (voice(default="a"), voice(default="b"), "session.fields[audio.output.voice]"),
         ({"upstream": {"default": "a"}}, {"upstream": {"default": "b"}}, "upstream.default"),
         ({"upstream": {"models": {"a": "x"}}}, {"upstream": {"models": {"a": "y"}}}, "upstream.models"),
+        ({}, {"upstream": {"models": {"a": "x"}}}, "upstream.models"),
+        ({}, {"upstream": {"transcription": {"models": {"a": "x"}}}}, "upstream.transcription.models"),
+        (voice(allow=["a", "b"]), voice(allow=["b", "a"]), "session.fields[audio.output.voice]"),
         ({}, {"limits": {"warnSeconds": 5}}, "limits.warnSeconds"),
         ({}, {"tools": {"admin": [{"type": "function", "name": "f"}]}}, "tools.admin"),
     ],
@@ -74,7 +93,20 @@ def test_what_allows_anything_new_is_looser_whatever_else_it_forbids(change):
     assert change(one, other) == change(other, one) == [("items.allow", "looser")]
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (tokens(default=500, max=600), tokens(allow=[])),
+        (tokens(max=600), tokens()),
+        (tokens(lock=100), tokens(lock="inf")),
+    ],
+)
+def test_a_cap_that_goes_is_looser_whatever_clients_may_choose(change, old, new):
+    assert change(old, new) == [(TOKENS, "looser")]
+
+
 def test_the_same_in_other_words_is_no_difference(change):
+    assert change(voice(allow=["a"], otherwise="strip"), voice(allow=["a"])) == []
     assert change({"items": {"delete": True}, "mode": "enforce"}, {}) == []
     one, other = (
         {"items": {"allow": names}}

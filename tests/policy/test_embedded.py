@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from relay.core.policy_tests import run_tests
+from relay.core.policy_resolve import Unresolved
+from relay.core.policy_rules import ToolRules
+from relay.core.policy_tests import DrySession, run_tests
 
 UPDATE = {"type": "session.update", "session": {"type": "realtime", "instructions": "x"}}
 TEXT_ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
@@ -102,6 +106,67 @@ def test_what_is_so_passes(outcome, test):
 )
 def test_what_is_not_so_fails_and_says_why(outcome, expect, why):
     assert outcome({"client": UPDATE, "expect": expect}) == why
+
+
+APPEND = {"client": "append", "claimDefaults": {"name": "you"}}
+WITH_VOICE = {
+    "type": "session.update",
+    "session": {"type": "realtime", "instructions": "x", "audio": {"output": {"voice": "cedar"}}},
+}
+
+
+def test_what_must_not_be_there_must_be_in_none_of_the_events(outcome):
+    expect = {"decision": "rewrite", "result": {"session.instructions": None}}
+    why = outcome({"client": WITH_VOICE, "expect": expect}, instructions=APPEND)
+    assert why.startswith("result session.instructions: expected nothing, got ")
+
+
+def test_instructions_in_a_difference_are_a_length_and_a_hash(outcome):
+    expect = {"decision": "forward", "result": {"session.instructions": "SECRET"}}
+    why = outcome({"mint": {}, "expect": expect})
+    assert "Hello" not in why
+    assert "SECRET" not in why
+    assert "got 10 characters, sha256 " in why
+
+
+@pytest.fixture
+def tried(document):
+    """The outcomes of a base's test on a document built on it."""
+
+    def run(child, **test):
+        test = {"name": "t", "client": {"type": "conversation.item.delete", "item_id": "i"}} | test
+        base = document("base", "Hello.", items={"delete": False}, tests=[test])
+        whole = document("child", match={}, extends=["base"], **child)
+        return [one for one in run_tests([base, whole]) if one.tried_on]
+
+    return run
+
+
+MINTED = {"mint": {"type": "realtime"}, "expect": {"decision": "forward", "result": {"session.max_output_tokens": 7}}}
+
+
+def test_tests_of_a_base_are_tried_on_what_is_built_on_it(tried):
+    lock = {"session": {"fields": {"max_output_tokens": {"lock": 7}}}}
+    (good,) = tried(lock, **MINTED)
+    assert (good.document, good.tried_on, good.passed, good.binding) == ("base", "child", True, False)
+    (bad,) = tried({}, **MINTED)
+    assert (bad.passed, bad.binding) == (False, False)
+    (bound,) = tried({}, **MINTED, inherit=True)
+    assert (bound.passed, bound.binding) == (False, True)
+
+
+def test_a_child_that_refuses_what_its_base_lets_pass_is_no_failure_unless_the_test_says_so(tried):
+    update = {"client": UPDATE, "expect": {"decision": "strip"}}
+    deny = {"instructions": {"client": "deny"}}
+    assert tried(deny, **update)[0].passed
+    assert not tried(deny, **update, inherit=True)[0].passed
+
+
+def test_a_session_that_could_never_begin_is_not_judged(document, resolved):
+    policy = resolved(document("p", "Hello.", match={})).policy
+    broken = replace(policy, tools=ToolRules(admin=({"type": "function", "name": "f", "description": "\ud800"},)))
+    with pytest.raises(Unresolved):
+        DrySession(broken)
 
 
 def test_rules_are_judged_as_if_enforced_in_any_mode(outcome):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.core.policy_document import read_document
+from relay.core.policy_resolve import ServiceDefaults
 from relay.errors import ConfigError
 from relay.policy_files import FILE_MAX_BYTES, PolicyLoadError, check_policies, load_policies
+from relay.policy_loading import load
 from relay.policy_yaml import MAX_DOCUMENTS, read_yaml_documents
 
 HEAD = "apiVersion: relay/v1\nkind: SessionPolicy\nmetadata: {name: one}\n"
@@ -156,6 +159,82 @@ def test_files_that_cannot_be_read_are_named(policies, text, words):
     assert words in policies(a_yaml=text).errors[0]
 
 
+@pytest.mark.parametrize("name", ["b.yaml", "b.yml", "b.YAML"])
+@pytest.mark.parametrize("kind", ["fifo", "directory", "dangling"])
+def test_what_looks_like_a_policy_and_is_no_file_is_an_error(tmp_path, policies, name, kind):
+    place = tmp_path / name
+    match kind:
+        case "fifo":
+            os.mkfifo(place)
+        case "directory":
+            place.mkdir()
+        case "dangling":
+            place.symlink_to("gone.yaml")
+    (problem,) = policies(a_yaml=GOOD).errors
+    assert problem.endswith(f"{name}: error: is no file that can be read")
+
+
+def test_the_case_of_the_suffix_does_not_matter(tmp_path):
+    (tmp_path / "Strict.YAML").write_text(GOOD)
+    assert [document.name for document in check_policies(str(tmp_path)).documents] == ["one"]
+
+
+@pytest.mark.parametrize(
+    "text", ['a: "\\UFFFFFFFF"\n', "%YAML " + "1" * 5_000 + ".1\n---\na: b\n"], ids=["character", "version"]
+)
+def test_numbers_beyond_all_bounds_are_a_problem_with_a_line(text):
+    documents, (problem,) = read_yaml_documents(text, "f.yaml")
+    assert documents == []
+    assert str(problem) == "f.yaml:1: error: not YAML: a character or number that cannot be"
+
+
+SECRET = "TOP-SECRET-RULES"
+APPENDING = GOOD.replace("{text: Hello.}", f"{{text: {SECRET} never say X, client: append}}")
+TEST = "  tests:\n  - {{name: t, {}}}\n"
+UPDATED = "client: {type: session.update, session: {type: realtime, instructions: hi}}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        APPENDING + TEST.format(UPDATED + ", expect: {decision: rewrite, result: {session.instructions: null}}"),
+        APPENDING + TEST.format("mint: {}, expect: {decision: forward, result: {session.model: 'TOP-SECRET-RULES'}}"),
+        GOOD + f"  canary: {{words: {SECRET}}}\n",
+        HEAD + f"spec:\n  instructions:\n    text: |\n      Be nice.\n    Never say {SECRET}: it is our code\n",
+        GOOD.replace("{text: Hello.}", f"{{client: '{SECRET} never say X'}}"),
+        GOOD.replace("Hello.", f"'use {{{{{SECRET}}}}} here'"),
+        GOOD.replace("Hello.", f"yes {SECRET}: a: b"),
+        GOOD + f"  {SECRET}: 1\n  {SECRET}: 2\n",
+        GOOD + f"  session: {{fields: {{audio.output.voice: {{lock: '{SECRET}?'}}}}}}\n",
+        GOOD + f"  match: {{claims: {{'{SECRET}': []}}}}\n",
+    ],
+    ids=["test", "mint test", "type", "indent", "enum", "braces", "yaml", "twice", "value", "claim"],
+)
+def test_nothing_of_a_document_is_in_what_may_stand_in_a_log(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(PolicyLoadError) as caught:
+        load_policies(str(tmp_path))
+    assert SECRET not in caught.value.public
+    assert caught.value.public.count(str(tmp_path / "a.yaml")) == len(caught.value.public.splitlines())
+    with pytest.raises(ConfigError) as told:
+        load(str(tmp_path), ServiceDefaults())
+    assert str(told.value) == caught.value.public
+
+
+def test_what_may_stand_in_a_log_says_where_and_what_about(tmp_path):
+    (tmp_path / "a.yaml").write_text(GOOD + f"  canary: {{words: {SECRET}}}\n")
+    with pytest.raises(PolicyLoadError) as caught:
+        load_policies(str(tmp_path))
+    place = f"{tmp_path}/a.yaml:7: error: spec.canary.words: "
+    why = "does not have the form that the schema asks for; `relay policy lint` says why"
+    assert caught.value.public == place + why
+
+
+def test_a_key_cannot_forge_a_line_of_output(policies):
+    (problem,) = policies(a_yaml=GOOD + '  "x\\npolicies/x.yaml:1: warning: nothing": 1\n').errors[:1]
+    assert "\n" not in problem
+
+
 def test_nowhere_is_said_so(tmp_path):
     with pytest.raises(ConfigError, match="no such file or directory"):
         check_policies(str(tmp_path / "gone"))
@@ -190,6 +269,7 @@ def test_instructions_come_from_a_file_below_the_document(policies):
         ("../outside.md", "must be a path below"),
         ("prompts/../../outside.md", "must be a path below"),
         ("..\\outside.md", "must be a path below"),
+        (".prompts/one.md", "lies in or under a name that begins with a dot"),
         ("gone.md", "there is no such file"),
         ("prompts", "there is no such file"),
     ],

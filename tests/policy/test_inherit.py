@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from relay.core.lifecycle import Dialect
-from relay.core.policy import ConfigRefusal, judge_wish
+from relay.core.policy import ConfigRefusal, compose_service_session, judge_wish
+from relay.core.policy_check import same
 from relay.core.policy_document import read_document
-from relay.core.policy_fields import field_rule, meet_rules, permits, rule_of
+from relay.core.policy_fields import field_rule, freedom, meet_rules, normal, permits, rule_of
 from relay.core.policy_inherit import LEAVES, completed, loosened, meet, said_by
 from relay.core.policy_lint import lint
 from relay.core.policy_paths import CLOSED_FIELDS, INNER_FIELDS, OPEN_FIELDS
@@ -28,6 +29,8 @@ VALUES = {
     "reasoning": [{"effort": "low"}, {"effort": "high"}],
     "truncation": ["auto", "disabled"],
 }
+# How fast documents are made says nothing of the rules.
+SLOW = [HealthCheck.too_slow]
 NUMBERS = {"audio.output.speed", "max_output_tokens"}
 
 
@@ -109,14 +112,23 @@ def effective(documents, name):
         assume(False)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(SPECS, SPECS, SPECS)
 def test_it_does_not_matter_in_which_order_documents_are_combined(one, two, three):
     a, b, c = (said_by(spec, name) for spec, name in ((one, "a"), (two, "b"), (three, "c")))
-    assert meet(meet(a, b), c) == meet(a, meet(b, c))
+    assert without_order(meet(meet(a, b), c)) == without_order(meet(a, meet(b, c)))
 
 
-@settings(max_examples=60)
+def without_order(said):
+    """What is said, without what depends on what stands below: defaults, members, models that nobody granted yet."""
+    session = said.get("session", {})
+    paths = [path for path in session.get("fields", {}) if not path.startswith("audio.input.turn_detection")]
+    rules = {path: freedom(rule_of(session, path)) for path in paths}
+    rest = {path: value for path, value in said.items() if path not in ("session", "upstream.models")}
+    return rest, session.get("default"), rules
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(SPECS, SPECS)
 def test_a_document_combined_with_itself_says_what_it_says(one, two):
     said = completed(said_by(one, "a"))
@@ -128,7 +140,7 @@ def test_a_document_combined_with_itself_says_what_it_says(one, two):
 STRICTNESS = {"allow": 0, "strip": 1, "refuse": 2}
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(SPECS, SPECS)
 def test_a_child_allows_nothing_that_its_base_does_not(base, child):
     documents = [document("base", base), document("child", child, "base")]
@@ -190,7 +202,7 @@ def got(policy, path, value):
     return fields
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
 @given(SPECS, SPECS, st.sampled_from(sorted(set(VALUES) - set(INNER_FIELDS))), st.data())
 def test_the_engine_lets_no_client_of_a_child_have_what_its_base_denies(base, child, path, data):
     value = data.draw(st.sampled_from(VALUES[path]))
@@ -202,14 +214,16 @@ def test_the_engine_lets_no_client_of_a_child_have_what_its_base_denies(base, ch
 
 @given(st.sampled_from(sorted(VALUES)), st.data())
 def test_two_rules_permit_what_both_permit(path, data):
-    one, two = data.draw(rules_of(path)), data.draw(rules_of(path))
+    one, two = normal(data.draw(rules_of(path))), normal(data.draw(rules_of(path)))
     met = meet_rules(one, two)
     for value in VALUES[path]:
         assert permits(met, value) <= permits(one, value)
-        if "lock" not in one:
+        if "lock" not in one and met.get("allow") != []:
             assert permits(met, value) == (permits(one, value) and permits(two, value))
     rule = field_rule(met)
-    assert not rule.has_default or permits(met, rule.default)
+    if rule.has_default:
+        assert permits(met, rule.default)
+        assert permits(normal(one), rule.default)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +233,20 @@ def test_two_rules_permit_what_both_permit(path, data):
         ({"lock": "a"}, {"allow": ["b"], "default": "b"}, {"lock": "a"}),
         ({"allow": ["a", "b"]}, {"lock": "a"}, {"lock": "a"}),
         ({"allow": ["a", "b"]}, {"lock": "c"}, {"allow": []}),
-        ({"allow": ["a", "b"], "default": "a"}, {"allow": ["b", "c"]}, {"allow": ["b"], "default": "a"}),
+        ({"allow": ["a", "b"], "default": "a"}, {"allow": ["b", "c"]}, {"allow": ["b"], "default": "b"}),
         ({"min": 1, "max": 9}, {"min": 0, "max": 5}, {"min": 1, "max": 5}),
-        ({"max": 9}, {"lock": 10}, {"allow": []}),
-        ({"max": 9}, {"lock": "inf"}, {"allow": []}),
+        ({"max": 9}, {"lock": 10}, {"max": 9, "allow": []}),
+        ({"max": 9}, {"lock": "inf"}, {"max": 9, "allow": []}),
+        ({"default": 8, "max": 15}, {"allow": []}, {"default": 8, "max": 15, "allow": []}),
+        ({"default": 8, "max": 15}, {"allow": [], "max": 6}, {"default": 6, "max": 6, "allow": []}),
+        ({"default": 8, "max": 15}, {"min": 20}, {"default": 8, "max": 15, "allow": []}),
+        ({"default": 8, "max": 15, "allow": []}, {"max": 5}, {"default": 8, "max": 15, "allow": []}),
+        ({"default": 8, "max": 15}, {"default": 40}, {"default": 8, "max": 15}),
+        ({"default": 8, "max": 15}, {"max": 5}, {"default": 5, "max": 5}),
+        ({"default": "a", "allow": ["a", "b"]}, {"default": "c"}, {"default": "a", "allow": ["a", "b"]}),
+        ({"allow": [500, "inf"]}, {"max": 1000}, {"allow": [500], "max": 1000}),
+        ({"allow": []}, {"default": "a"}, {"allow": []}),
+        ({"default": None, "allow": [None, 1]}, {"allow": [None]}, {"default": None, "allow": [None]}),
         ({"otherwise": "refuse"}, {"allow": ["a"], "otherwise": "strip"}, {"allow": ["a"], "otherwise": "refuse"}),
         ({}, {"default": "a"}, {"default": "a"}),
         ({"default": "b"}, {"default": "a"}, {"default": "a"}),
@@ -234,9 +258,62 @@ def test_how_two_rules_combine(base, child, met):
     assert meet_rules(base, child) == met
 
 
+def minted(policy):
+    session = compose_service_session(policy, None, Dialect.GA, Dialect.GA)
+    paths = [*VALUES, INSIDE, f"{WHOLE}.threshold"]
+    return {path: found for path in paths if (found := at(session, path)) is not ABSENT}
+
+
+ABSENT = object()
+
+
+def at(session, path):
+    for part in path.split("."):
+        session = session.get(part, ABSENT) if isinstance(session, dict) else ABSENT
+    return session
+
+
+INSIDE = "audio.input.turn_detection.create_response"
+WHOLE = "audio.input.turn_detection"
+DETECTIONS = [None, {"type": "server_vad"}, *({"type": kind, "create_response": flag}
+              for kind in ("server_vad", "semantic_vad") for flag in (True, False))]  # fmt: skip
+
+
+def detection_rules(values):
+    value = st.sampled_from(values)
+    parts = {"default": value, "allow": st.lists(value, max_size=3, unique_by=repr)}
+    return st.one_of(st.fixed_dictionaries({}, optional=parts), st.fixed_dictionaries({"lock": value}))
+
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        **{path: rules_of(path) for path in VALUES if not path.startswith(WHOLE)},
+        WHOLE: detection_rules(DETECTIONS),
+        INSIDE: detection_rules([True, False]),
+        f"{WHOLE}.threshold": st.sampled_from([{"max": 0.5}, {"min": 0.6, "max": 0.8, "default": 0.7}, {"lock": 0.2}]),
+    },
+)
+SESSIONS = st.fixed_dictionaries(
+    {}, optional={"default": st.sampled_from(["allow", "strip", "refuse"]), "fields": FIELDS}
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=SLOW)
+@given(SESSIONS, SESSIONS)
+def test_what_a_child_sets_without_any_wish_lies_within_the_rule_of_its_base(base, child):
+    documents = [document("base", {"session": base}), document("child", {"session": child}, "base")]
+    said = merged(documents, "base")[0]["session"]
+    had, has = minted(effective(documents, "base")), minted(effective(documents, "child"))
+    assert {path for path in had if not (path.startswith(f"{WHOLE}.") and has[WHOLE] is None)} <= has.keys()
+    for path, value in has.items():
+        assert permits(rule_of(said, path), value) or same(value, had.get(path, ABSENT)), path
+
+
 def test_a_default_that_bases_do_not_allow_gives_way_to_a_value_they_do():
     assert field_rule({"allow": ["b"], "default": "a"}).default == "b"
-    assert not field_rule({"max": 1, "default": 2}).has_default
+    assert field_rule({"max": 1, "default": 2}).default == 1
+    assert not field_rule({"min": 3, "max": 1, "default": 2}).has_default
 
 
 def test_what_default_means_for_a_field_that_no_rule_names():
@@ -299,7 +376,7 @@ def test_circles_unknown_bases_and_long_chains_are_refused():
     merged(chain, "d2")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(SPECS, SPECS)
 def test_lint_judges_any_document_and_what_it_finds_no_fault_with_holds_as_written(base, child):
     documents = [document("base", base), document("child", child, "base")]

@@ -8,6 +8,16 @@ from relay.core.policy_lint import lint
 
 TESTS = [{"name": "t", "client": {"type": "input_audio_buffer.commit"}, "expect": {"decision": "forward"}}]
 
+TOKENS = "max_output_tokens"
+
+
+def tokens(**rule):
+    return {"session": {"fields": {TOKENS: rule}}}
+
+
+def function(description):
+    return {"tools": {"client": [{"name": "f", "definition": {"description": description}}]}}
+
 
 @pytest.fixture
 def policy(document):
@@ -41,7 +51,6 @@ def test_a_sound_document_has_no_problems(policy):
             {"session": {"fields": {"audio.output.voice": {"default": "b", "allow": ["a"]}}}},
             "default: is not what the rule",
         ),
-        ({"session": {"fields": {"audio.output.voice": {"default": "a", "allow": []}}}}, "write lock instead"),
         ({"session": {"fields": {"audio.output.voice": {"min": 1}}}}, "min: the field is no number"),
         ({"session": {"fields": {"audio.output.speed": {"min": 1.2, "max": 1.1}}}}, "min: is above max"),
         ({"session": {"fields": {"audio.output.speed": {"lock": "fast"}}}}, "'fast' has the wrong type"),
@@ -52,6 +61,16 @@ def test_a_sound_document_has_no_problems(policy):
         (
             {"session": {"fields": {"audio.input.transcription": {"allow": [{"prompt": "x"}]}}}},
             "prompt cannot be a client's",
+        ),
+        ({"session": {"fields": {"max_output_tokens": {"max": 0}}}}, "max: 0 leaves nothing"),
+        ({"session": {"fields": {"max_output_tokens": {"max": 0.5}}}}, "must be a whole number here"),
+        ({"session": {"fields": {"max_output_tokens": {"max": 9000}}}}, "9000 is not a value the service takes"),
+        ({"session": {"fields": {"audio.output.speed": {"min": 50}}}}, "min: 50 leaves nothing"),
+        ({"session": {"fields": {"audio.output.speed": {"max": 0.01}}}}, "max: 0.01 leaves nothing"),
+        ({"session": {"fields": {"tracing": {"lock": 5}}}}, "null, auto, or a group of keys"),
+        (
+            {"tools": {"admin": [{"type": "mcp", "server_label": "x", "server_url": "javascript:x"}]}},
+            "server_url: must begin with https://",
         ),
         ({"tools": {"admin": [{"type": "function"}]}}, "lacks name"),
         ({"tools": {"admin": [{"type": "mcp", "server_label": "x"}]}}, "lacks server_url"),
@@ -95,6 +114,11 @@ def test_errors(policy, errors, spec, words):
         ({"canary": {"overlapWords": 3}}, "occur by chance"),
         ({"session": {"fields": {"audio.output.voice": {"allow": ["a"]}}}}, "the service's own voice"),
         ({"session": {"fields": {"truncation": {}}}}, "opens nothing without `allow`"),
+        ({"session": {"fields": {"max_output_tokens": {"allow": [500]}}}}, "answers have no cap"),
+        (
+            {"tests": [{**TESTS[0], "expect": {"decision": "forward", "result": {"session.intsructions": None}}}]},
+            "no event has this path",
+        ),
         ({"tools": {"admin": [{"type": "function", "name": "f"}]}}, "nothing answers its calls"),
     ],
 )
@@ -120,6 +144,42 @@ def test_warnings(policy, errors, warnings, spec, words):
 def test_documents_that_can_match_one_session_need_an_order(policy, errors, one, other, tie):
     found = errors(lint([policy("one", match=one), policy("other", match=other)]))
     assert any("one has the same priority" in text for text in found) == tie
+
+
+def test_claims_that_can_be_lists_are_told(policy, errors, warnings):
+    problems = lint([policy(name, match={"claims": {"groups": [name]}}) for name in ("one", "other")])
+    assert errors(problems) == []
+    assert any("can match one too, at the same priority" in one for one in warnings(problems))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (tokens(lock=4000), tokens(lock=100)),
+        (tokens(lock=4000), tokens(max=100)),
+        (tokens(max=100), tokens(lock=4000)),
+        (tokens(max=100), tokens(min=200)),
+        (tokens(allow=[1]), tokens(allow=[2])),
+        (function("A"), function("B")),
+        ({"upstream": {"default": "a"}}, {"upstream": {"default": "b"}}),
+        ({"upstream": {"models": {"m": "a"}}}, {"upstream": {"models": {"m": "b"}}}),
+        ({"instructions": {"claimDefaults": {"c": "a"}}}, {"instructions": {"claimDefaults": {"c": "b"}}}),
+        ({"tools": {"admin": [{"type": "function", "name": "f"}]}},
+         {"tools": {"admin": [{"type": "function", "name": "f", "description": "x"}]}}),
+    ],
+)  # fmt: skip
+def test_bases_that_contradict_each_other_are_an_error(policy, errors, one, other):
+    bases = [policy("one", match=None, **one), policy("other", match=None, **other)]
+    found = errors(lint([*bases, policy(extends=["one", "other"])]))
+    assert any("spec.extends[1]: other contradicts one" in text for text in found), found
+
+
+def test_bases_of_which_one_is_tighter_are_fine(policy, errors):
+    bases = [
+        policy("one", match=None, **tokens(max=100), limits={"sessionSeconds": 60}),
+        policy("other", match=None, **tokens(max=200), limits={"sessionSeconds": 90}, items={"delete": False}),
+    ]
+    assert errors(lint([*bases, policy(extends=["one", "other"])])) == []
 
 
 def test_names_and_defaults_are_unique(policy, errors):
@@ -184,6 +244,13 @@ def test_documents_that_no_session_gets_are_told(policy, warnings):
         ),
         ({"instructions": {"claimDefaults": {"x": "a"}}}, {"instructions": {"claimDefaults": {"x": "b"}}}, "x: not so"),
         ({"mode": "enforce"}, {"mode": "audit"}, "audit is looser than enforce"),
+        (
+            {"upstream": {"default": "rt", "unknown": "refuse"}},
+            {"upstream": {"models": {"gpt-big": "expensive"}}},
+            "spec.upstream.models: gpt-big: not so",
+        ),
+        (tokens(default=800, max=1500), tokens(default=4000), "default: 4000 is not within"),
+        (tokens(min=200), tokens(max=100), "max: 100 is not within"),
     ],
 )
 def test_a_child_that_loosens_is_an_error_where_it_does(policy, errors, base, child, words):

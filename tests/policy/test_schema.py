@@ -6,7 +6,7 @@ import copy
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.core.policy_check import violations
@@ -115,6 +115,7 @@ def paths(value, at=()):
         yield from paths(part, (*at, name))
 
 
+@settings(deadline=None)
 @given(st.sampled_from([path for path in paths(FULL) if path]), st.data())
 def test_the_checker_agrees_with_a_complete_validator(path, data):
     junk = st.sampled_from([..., None, True, 0, -1, 10**9, 1.5, "", "x", "X" * 300, [], ["x", "x"], {}, {"zzz": 1}])
@@ -147,6 +148,15 @@ def test_the_full_document_is_valid():
         ({"instructions": {"text": "a", "file": "b.md"}}, "stands beside text"),
         ({"instructions": {"file": "b.md"}}, "there are no files here"),
         ({"instructions": {"text": "a\x00b"}}, "control character (U+0000)"),
+        ({"instructions": {"text": "\ud800"}}, "control character (U+D800)"),
+        ({"upstream": {"default": "a\ud800"}}, "control character (U+D800)"),
+        ({"upstream": {"models": {"a\n": "x"}}}, "a key holds a control character (U+000A)"),
+        ({"canary": {"words": ["a\x1b[31mbc"]}}, "control character (U+001B)"),
+        ({"session": {"fields": {"tracing": {"lock": {"a": "\ud800"}}}}}, "control character (U+D800)"),
+        ({"tests": [{"name": "x", "client": "\ud800", "expect": {"decision": "refuse"}}]}, "control character"),
+        ({"match": {"claims": {"x": []}}}, "must not be an empty list"),
+        ({"tools": {"client": [{"name": "g\n", "definition": {}}]}}, "does not have the form"),
+        ({"tests": [{"name": "x", "expect": {"decision": "forward", "result": {}}}]}, "must not be empty"),
         ({"tests": [{"name": "x", "expect": {}}]}, "spec.tests[0].expect: lacks decision"),
     ],
 )

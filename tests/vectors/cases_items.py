@@ -118,7 +118,10 @@ ITEMS = [
     refused("V141", "item_no_object", "invalid_type", "item", [MESSAGE]),
     refused("V141", "content_a_string", "invalid_type", "item", {**MESSAGE, "content": "hi"}),
     refused("V142", "many_parts", "invalid_value", "item.content",
-            with_parts(*({"type": "input_text", "text": "x"},) * 5_000)),
+            with_parts(*({"type": "input_text", "text": "x"},) * 1_000)),
+    # Ten thousand are not even read: an event of so many values costs more than all others of its second.
+    Case("V142", "more_parts_than_are_read", (bare_item(with_parts(*({"type": "x"},) * 10_000)),),
+         down=(err("event_too_large", None, None),)),
     refused("V142", "parts_above_the_policys_number", "invalid_value", "item.content",
             with_parts(*({"type": "input_text", "text": "x"},) * 3), policy=p0(items={"max_content_parts": 2})),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 from relay.core.event_actions import Action, EndWith, Judged, OpenGate, ToClient, ToService
 from relay.core.event_filter import EventFilter
 from relay.core.lifecycle import Dialect, SessionStart
-from relay.core.policy import EffectivePolicy, client_instructions, compose_service_session
+from relay.core.policy import EffectivePolicy, compose
 from vectors.case import ABSENT, Binary, Case, Client, Confirm, Service, Step
 
 NOW = 1_000.0
@@ -86,7 +86,8 @@ class EngineRun:
     ) -> None:
         numbers = itertools.count(1)
         wish = None if mint is None else dict(mint)
-        self.service = ServiceModel(compose_service_session(policy, wish, door, Dialect.GA))
+        composed = compose(policy, wish, door, Dialect.GA)
+        self.service = ServiceModel(composed.session)
         start = SessionStart(
             session_id="rs_1",
             offer="v=0",
@@ -95,7 +96,10 @@ class EngineRun:
             webrtc_filter=webrtc_filter,
             model=model,
             policy=policy,
-            client_instructions=client_instructions(policy, wish, door),
+            transcription_name=composed.transcription_name,
+            client_instructions=composed.instructions,
+            client_functions=composed.functions,
+            client_fields=composed.fields,
         )
         self.filter = EventFilter(start, lambda: f"event_relay_{next(numbers)}")
         self.actions: list[Action] = []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from relay.core.event_actions import CloseGate, EndWith, OpenGate, ToClient
 from relay.core.lifecycle import Dialect
+from relay.core.policy_rules import ResponseRules, Strictness
 from vectors.case import CANARY, INSTRUCTIONS, P0, Client, Confirm, Service
 from vectors.engine import NOW, EngineRun
 
@@ -98,3 +100,28 @@ def test_the_parts_of_a_responses_input_are_counted_together():
     assert run.down[0]["error"]["param"] == "response.input"
     run.take(Client({"type": "response.create", "response": {"input": [message]}}))
     assert [event["type"] for event in run.up] == ["response.create"]
+
+
+@pytest.mark.parametrize("door", list(Dialect))
+@pytest.mark.parametrize(
+    ("default", "named", "sent", "param"),
+    [
+        (Strictness.REFUSE, False, None, "response.max_output_tokens"),
+        (Strictness.STRIP, False, {}, None),
+        (Strictness.REFUSE, True, {"max_output_tokens": 7}, None),
+        (Strictness.ALLOW, False, {"max_output_tokens": 7}, None),
+    ],
+)
+def test_v119_what_a_session_closes_is_closed_for_a_response_too(default, named, sent, param, door) -> None:
+    """Unless the document says for itself what a response may hold."""
+    policy = replace(P0, fields={}, fields_default=default, responses=replace(P0.responses, max_output_tokens=None))
+    if named:
+        policy = replace(policy, responses=ResponseRules(fields=frozenset({"max_output_tokens"})))
+    run = EngineRun(policy, door)
+    run.take(Confirm())
+    run.forget()
+    name = "max_output_tokens" if door is Dialect.GA else "max_response_output_tokens"
+    run.take(Client({"type": "response.create", "event_id": "r", "response": {name: 7}}))
+    assert [event.get("response", {}) for event in run.up] == ([] if sent is None else [sent])
+    refused = [event["error"]["param"] for event in run.down]
+    assert refused == ([] if param is None else [param if door is Dialect.GA else f"response.{name}"])

@@ -10,7 +10,7 @@ from relay.core.lifecycle import Dialect
 from relay.core.policy import (
     ConfigRefusal,
     choose_deployment,
-    client_instructions,
+    compose,
     compose_service_session,
     describe_session,
 )
@@ -64,8 +64,8 @@ def test_v011_flat() -> None:
 def test_v010_append_merges_it_and_deny_refuses_it() -> None:
     asked = {"instructions": "x"}
     assert minted(asked, APPEND)["instructions"] == appended("x")
-    assert client_instructions(APPEND, asked, Dialect.GA) == "x"
-    assert client_instructions(P0, asked, Dialect.GA) is None
+    assert compose(APPEND, asked, Dialect.GA, Dialect.GA).instructions == "x"
+    assert compose(P0, asked, Dialect.GA, Dialect.GA).instructions is None
     for dialect, param in ((Dialect.GA, "session.instructions"), (Dialect.PREVIEW, "instructions")):
         with pytest.raises(ConfigRefusal) as caught:
             minted(asked, DENY, dialect)
@@ -142,9 +142,19 @@ def test_fields_may_be_locked_inside_and_for_everybody() -> None:
 
 
 def test_a_lock_is_not_changed_by_a_session() -> None:
-    policy = p0(fields={"audio.input.transcription.language": FieldRule(has_lock=True, lock="de")})
-    assert minted(None, policy)["audio"]["input"]["transcription"] == {**LOCKED_TRANSCRIPTION, "language": "de"}
-    assert LOCKED_TRANSCRIPTION["language"] == "tr"
+    whole = {"model": "contoso-transcribe"}
+    language = {"audio.input.transcription.language": FieldRule(has_lock=True, lock="de")}
+    policy = p0(fields={"audio.input.transcription": FieldRule(has_lock=True, lock=whole), **language})
+    assert minted(None, policy)["audio"]["input"]["transcription"] == {**whole, "language": "de"}
+    assert whole == {"model": "contoso-transcribe"}
+
+
+def test_the_lock_of_a_whole_field_is_stronger_than_one_of_its_members() -> None:
+    language = {"audio.input.transcription.language": FieldRule(has_lock=True, lock="de")}
+    assert minted(None, p0(fields=language))["audio"]["input"]["transcription"] == LOCKED_TRANSCRIPTION
+    off = {"audio.input.turn_detection": FieldRule(has_lock=True, lock=None)}
+    inside = {"audio.input.turn_detection.create_response": FieldRule(has_lock=True, lock=True)}
+    assert minted(None, p0(fields={**off, **inside}))["audio"]["input"]["turn_detection"] is None
 
 
 def test_in_audit_a_mint_gets_what_it_asks_for() -> None:
