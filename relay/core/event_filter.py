@@ -227,9 +227,11 @@ class EventFilter:
         actions = self._judge_server(name, event, text, now_unix) if known else self._out.unknown(event, text)
         if not was_open:
             actions = self._release(actions) if self._keeper.is_open else self._hold_back(actions)
-        if self._keeper.is_open:
-            actions += self._keeper.answer_locally()
-        return hashed([*self._noted(actions), *self.tick(now_unix)], text)
+        if self._ledger.updates_due:
+            if self._keeper.is_open:
+                actions += self._keeper.answer_locally()
+            actions += self._keeper.tick(now_unix)
+        return hashed(self._noted(actions), text)
 
     def tick(self, now_unix: float) -> list[Action]:
         """What the time says: an update of the relay's own has a deadline, whether the service speaks or not."""
@@ -260,7 +262,7 @@ class EventFilter:
     def _hidden(self, name: str, event: dict[str, Any]) -> Rule | None:
         """The rule by which an event is none of the client's business."""
         items, publisher, item = self._past.items, self._out.view.publisher, event.get("item")
-        if is_system_item(event):
+        if item is not None and is_system_item(event):
             items.hide(item)
             return Rule.ITEM_ROLE
         if name.startswith("response.mcp_call_arguments"):
@@ -270,7 +272,7 @@ class EventFilter:
             return Rule.TOOLS_ADMIN
         if items.hides(event.get("item_id")) or items.hides(event.get("call_id")):
             return Rule.TOOLS_ADMIN
-        if not name.startswith("response.function_call") or not publisher.hidden_calls:
+        if not publisher.hidden_calls or not name.startswith("response.function_call"):
             return None
         # A piece of the arguments does not name its function: without its item, which comes first, nobody knows it.
         called = event.get("name")

@@ -71,6 +71,11 @@ class EventLedger:
         """Whether no further `session.update` may wait for its answer."""
         return len(self._updates) >= _MOST_UPDATES
 
+    @property
+    def updates_due(self) -> bool:
+        """Whether any `session.update` waits for its answer."""
+        return bool(self._updates)
+
     def due(self, asker: Asker) -> bool:
         """Whether an answer to an update of this asker's is still to come."""
         return bool(self._updates) and any(update.asker is asker for update in self._updates)

@@ -68,41 +68,47 @@ def _counts(value: Any) -> Any:
             if isinstance(entry, int | float | dict) or (name == "type" and entry in ("tokens", "duration"))
         }
         return value if known == value else known
+    if value is not None and not isinstance(value, int | float):
+        raise _Stranger
     return value
 
 
 def _members(shapes: dict[str, Shape]) -> Shape:
     plain = frozenset(name for name, shape in shapes.items() if shape in (_anything, _scalar))
-    strings = frozenset(name for name, shape in shapes.items() if shape is _string)
+    strings = tuple(name for name, shape in shapes.items() if shape is _string)
+    simple = plain.union(strings)
 
     def known(value: Any) -> Any:
         if value is None:
             return None
         if not isinstance(value, dict):
             raise _Stranger
-        for name, entry in value.items():
-            # Nothing else is in most events.
-            kind = type(entry)
-            if not (name in plain and kind in _PLAIN) and not (kind is str and name in strings):
-                break
-        else:
-            return value
-        kept: dict[str, Any] = {}
-        same = True
-        for name, entry in value.items():
-            shape = shapes.get(name)
-            if shape is None:
-                same = False
-                continue
-            try:
-                kept[name] = seen = shape(entry)
-            except _Stranger:
-                same = False
+        if value.keys() <= simple and _PLAIN.issuperset(map(type, value.values())):  # most events hold nothing else
+            for name in strings:
+                if name in value and type(value[name]) is not str:
+                    break
             else:
-                same = same and seen is entry
-        return value if same else kept
+                return value
+        return _rebuilt(value, shapes)
 
     return known
+
+
+def _rebuilt(value: dict[str, Any], shapes: dict[str, Shape]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    same = True
+    for name, entry in value.items():
+        shape = shapes.get(name)
+        if shape is None:
+            same = False
+            continue
+        try:
+            kept[name] = seen = shape(entry)
+        except _Stranger:
+            same = False
+        else:
+            same = same and seen is entry
+    return value if same else kept
 
 
 def _each(shape: Shape) -> Shape:

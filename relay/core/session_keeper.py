@@ -275,6 +275,8 @@ class SessionKeeper:
         """Send an update of the session in the relay's words, and expect its answer; `sent` if it is for a client."""
         our_id = self._next_id()
         self._ledger.sent(our_id, sent or Sent("session.update", own=True))
+        if update.asker is Asker.POLICY and not self._ledger.due(Asker.POLICY):
+            self._force.deadline = None  # the time of an earlier one is no measure for this
         self._ledger.expect(replace(update, event_id=our_id))
         return self._out.to_service(
             our_id, {"type": "session.update", "session": {"type": "realtime", **update.session}}

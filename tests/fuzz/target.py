@@ -50,7 +50,7 @@ def one_input(data: bytes) -> None:
 def _check(run: EngineRun, *, spoken: bool) -> None:
     for text in run.up_texts:
         event = json.loads(text)
-        assert orjson.loads(text) == event, "another parser reads it otherwise"
+        assert orjson.loads(text) == json.loads(text) == event, "another parser reads it otherwise"
         assert foreign_paths(event) == [], "a path that may not go up"
         response = event.get("response", {})
         assert "instructions" not in response or holds_the_policy(response["instructions"])

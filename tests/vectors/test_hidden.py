@@ -140,7 +140,8 @@ STRANGERS = {
     "response.done": {"response": {"id": "r", "status_details": {"reason": LEAK, "error": {"message": LEAK}},
                                    "error": LEAK, "metadata": {"a": {"b": LEAK}}, "audio": {"input": LEAK},
                                    "voice": {"id": LEAK}, "usage": {"note": LEAK}}},
-    "conversation.created": {"conversation": {"id": "c", "model": LEAK}},
+    "conversation.created": {"conversation": {"id": "c", "model": LEAK}, "usage": LEAK, "languages": LEAK},
+    "conversation.item.truncated": {"item_id": "i", "usage": [LEAK], "logprobs": LEAK, "rate_limits": [LEAK]},
     "mcp_list_tools.completed": {"item_id": "i", "item": {"id": "m", "type": "mcp_list_tools", "name": LEAK}},
     "input_audio_buffer.speech_started": {"item_id": "i", "session": {"instructions": LEAK}, "prompt": LEAK},
 }  # fmt: skip

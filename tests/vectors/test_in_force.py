@@ -220,6 +220,16 @@ def test_v276_a_refusal_that_is_kept_leaves_no_deadline_behind() -> None:
     assert run.filter.tick(NOW + 3600) == []
 
 
+def test_v276_the_time_of_one_change_is_no_measure_for_the_next() -> None:
+    run = started()
+    [ours] = sent(run.filter.replace_policy(p0(instructions={"text": "TWO"})))
+    run.filter.tick(NOW)
+    answer(run, ours)
+    run.filter.replace_policy(p0(instructions={"text": "THREE"}))
+    assert run.filter.tick(NOW + 11) == []
+    assert ended(run.filter.tick(NOW + 22)) == [EndReason.POLICY_NOT_IN_FORCE]
+
+
 def test_v276_each_change_may_be_refused_once() -> None:
     run = started()
     for text in ("TWO", "THREE"):

@@ -72,7 +72,7 @@ def test_what_goes_up_reads_the_same_elsewhere_and_holds_only_allowed_paths(name
         run.take(Client(text))
     for text in run.up_texts:
         event = json.loads(text)
-        assert orjson.loads(text) == event
+        assert orjson.loads(text) == json.loads(text) == event
         assert foreign_paths(event) == []
         assert event["type"] in CLIENT_EVENT_TYPES
         assert event["event_id"].startswith("event_relay_")
