@@ -40,7 +40,7 @@ class Deframer:
         return datagrams
 
 
-def frame(datagram: bytes) -> bytes:
+def frame(datagram: bytes | memoryview) -> bytes:
     """Put the length before a datagram. Raises FramingError if the other end would have to refuse it."""
     if not 0 < len(datagram) <= MAX_DATAGRAM:
         raise FramingError(f"a datagram of {len(datagram)} bytes")

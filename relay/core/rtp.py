@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from struct import pack, unpack_from
+from struct import pack_into, unpack_from
 
 OPUS_CLOCK_RATE = 48_000
 HEADER_LENGTH = 12
@@ -13,6 +13,7 @@ _VERSION_MASK = 0xC0
 _VERSION_2 = 0x80
 _EXTENSION = 0x10
 _CSRC_COUNT = 0x0F
+_EXTENSION_OR_CSRC = _EXTENSION | _CSRC_COUNT
 _NO_SSRC = -1
 # More than may come out of order: SRTP takes none that is later.
 _LATE_PACKETS = 1024
@@ -77,7 +78,7 @@ _KINDS = tuple(_kind_of_first_byte(first) for first in range(256))
 _RTCP_TYPES = frozenset(range(192, 224))
 
 
-def classify(datagram: bytes) -> DatagramKind:
+def classify(datagram: bytes | memoryview) -> DatagramKind:
     """Tell STUN, DTLS, RTP and RTCP apart by the first bytes of a non-empty datagram."""
     kind = _KINDS[datagram[0]]
     if kind is DatagramKind.RTP and len(datagram) > 1 and datagram[1] in _RTCP_TYPES:
@@ -90,29 +91,41 @@ def is_media(datagram: bytes | memoryview) -> bool:
     return _KINDS[datagram[0]] is DatagramKind.RTP
 
 
-def strip_extension(packet: bytes) -> bytes | None:
-    """Remove header extension and contributing sources of a version 2 packet; None if its lengths do not add up.
+def is_rtp(buffer: bytes | bytearray, size: int) -> bool:
+    """Whether the datagram of `size` bytes at the start of a buffer is RTP version 2 of usable length, and no RTCP."""
+    return (
+        HEADER_LENGTH <= size <= MAX_DATAGRAM
+        and buffer[0] & _VERSION_MASK == _VERSION_2
+        and buffer[1] not in _RTCP_TYPES
+    )
+
+
+def strip_extension(buffer: bytearray, size: int) -> int:
+    """Remove header extension and contributing sources of a packet in place: its new size, 0 if lengths do not add up.
 
     Extension ids differ from leg to leg and none is negotiated, so none is carried (RFC 8285 section 5).
     """
-    first = packet[0]
+    first = buffer[0]
     at = HEADER_LENGTH + 4 * (first & _CSRC_COUNT)
     if first & _EXTENSION:
-        if len(packet) < at + 4:
-            return None
-        at += 4 + 4 * int(unpack_from("!H", packet, at + 2)[0])
-    if len(packet) < at:
-        return None
-    return bytes([first & ~(_EXTENSION | _CSRC_COUNT)]) + packet[1:HEADER_LENGTH] + packet[at:]
+        if size < at + 4:
+            return 0
+        at += 4 + 4 * int(unpack_from("!H", buffer, at + 2)[0])
+    if size < at:
+        return 0
+    left = HEADER_LENGTH + size - at
+    buffer[HEADER_LENGTH:left] = buffer[at:size]
+    buffer[0] = first & ~(_EXTENSION | _CSRC_COUNT)
+    return left
 
 
 class Rewriter:
     """Makes packets of changing sources one outgoing stream: own SSRC and payload type, continuous numbering.
 
-    `ssrc` and `payload_type` are those of the outgoing leg.
+    `ssrc` and `payload_type` are those of the outgoing leg; `newest_timestamp` is the furthest that was sent.
     """
 
-    __slots__ = ("_floor", "_highest", "_newest_timestamp", "_sequence_offset", "_source", "_timestamp_offset",
+    __slots__ = ("_floor", "_highest", "_sequence_offset", "_source", "_timestamp_offset", "newest_timestamp",
                  "payload_type", "ssrc")  # fmt: skip
 
     def __init__(self, ssrc: int, payload_type: int) -> None:
@@ -124,28 +137,30 @@ class Rewriter:
         self._sequence_offset = 0
         self._timestamp_offset = 0
         self._highest = 0
-        self._newest_timestamp = 0
+        self.newest_timestamp = 0
 
-    def rewrite(self, packet: bytes) -> bytes | None:
-        """Return the packet with the outgoing stream's header; None if it is malformed, or its number was used."""
-        if packet[0] & (_EXTENSION | _CSRC_COUNT):
-            stripped = strip_extension(packet)
-            if stripped is None:
-                return None
-            packet = stripped
-        first, second, sequence, timestamp, source = unpack_from("!BBHII", packet)
+    def rewrite(self, buffer: bytearray, size: int) -> int:
+        """Give the packet at the start of a buffer the outgoing stream's header.
+
+        Returns its new size, 0 if it is malformed or its number was used.
+        """
+        if buffer[0] & _EXTENSION_OR_CSRC:
+            size = strip_extension(buffer, size)
+            if not size:
+                return 0
+        second, sequence, timestamp, source = unpack_from("!xBHII", buffer)
         if source != self._source:
             self._change_source(source, sequence, timestamp)
         sequence = (sequence + self._sequence_offset) & 0xFFFF
         timestamp = (timestamp + self._timestamp_offset) & 0xFFFFFFFF
         if self._floor is not None and self._below_floor(sequence):
-            return None
+            return 0
         # Never back: a number used twice under one key would break SRTP.
         if (sequence - self._highest) & 0xFFFF < 0x8000:  # noqa: PLR2004 - half of the sequence number space
             self._highest = sequence
-            self._newest_timestamp = timestamp
-        head = pack("!BBHII", first, (second & 0x80) | self.payload_type, sequence, timestamp, self.ssrc)
-        return head + packet[HEADER_LENGTH:]
+            self.newest_timestamp = timestamp
+        pack_into("!BHII", buffer, 1, (second & 0x80) | self.payload_type, sequence, timestamp, self.ssrc)
+        return size
 
     def _below_floor(self, sequence: int) -> bool:
         # A packet sent before the first one that came has a number that the source before used.
@@ -166,7 +181,7 @@ class Rewriter:
         else:
             self._sequence_offset = self._highest + 1 - sequence
             self._floor = (self._highest + 1) & 0xFFFF
-            self._timestamp_offset = self._newest_timestamp + OPUS_CLOCK_RATE // 50 - timestamp
+            self._timestamp_offset = self.newest_timestamp + OPUS_CLOCK_RATE // 50 - timestamp
         self._source = source
 
 
@@ -249,8 +264,3 @@ class Reception:
         if expected_interval <= 0 or lost_interval <= 0:
             return 0
         return min(255, (lost_interval << 8) // expected_interval)
-
-
-def is_rtp(packet: bytes) -> bool:
-    """Whether a datagram is long enough to be RTP version 2 and says it is."""
-    return len(packet) >= HEADER_LENGTH and packet[0] & _VERSION_MASK == _VERSION_2

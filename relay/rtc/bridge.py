@@ -251,21 +251,21 @@ class Bridge:
             else:
                 leg.stream.forward = self._first_packet(leg, to.stream.send)
 
-    def _first_packet(self, leg: Leg, send: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        def forward(packet: bytes) -> None:
+    def _first_packet(self, leg: Leg, send: Callable[[int], None]) -> Callable[[int], None]:
+        def forward(size: int) -> None:
             # From the second packet on there is nothing between the two streams.
             leg.stream.forward = send
-            send(packet)
+            send(size)
             self._listener.on_first_audio(leg.name)
 
         return forward
 
 
-def _dropping(leg: Leg, cause: DropCause) -> Callable[[bytes], None]:
+def _dropping(leg: Leg, cause: DropCause) -> Callable[[int], None]:
     dropped = leg.stream.dropped
 
-    def drop(packet: bytes) -> None:
-        del packet
+    def drop(size: int) -> None:
+        del size
         dropped[cause] += 1
 
     return drop

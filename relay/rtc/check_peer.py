@@ -16,8 +16,9 @@ from relay.core.rtp import DropCause
 from relay.core.sdp import RemoteDescription, parse_offer
 from relay.core.sdp_build import LocalTransport, answer_setup, build_answer
 from relay.rtc.client_peer import new_ssrc
-from relay.rtc.dtls import DtlsPath, DtlsSession, fingerprint_of
+from relay.rtc.dtls import DtlsSession, fingerprint_of
 from relay.rtc.ice_lite import Inlets
+from relay.rtc.packet import Datagram
 from relay.rtc.plane import MediaPlane
 from relay.rtc.stages import dtls_role
 
@@ -26,7 +27,6 @@ from relay.rtc.stages import dtls_role
 MOST_OF_ONE_ASKER = 10
 MOST = 200
 CHECK_SECONDS = 10.0
-_CLOSE_SECONDS = 1.0
 
 
 class ConnectionChecks:
@@ -73,10 +73,10 @@ class _CheckPeer:
         certificate = plane.certificate.current()
         self._endpoint = plane.endpoint
         self._remote = replace(remote, data=None)
-        self._path = DtlsPath(self._send, plane.endpoint.dropped)
         self._closed = asyncio.Event()
-        self._dtls = DtlsSession(self._path, certificate, self._closed.set)
-        self._agent = plane.endpoint.add_agent(Inlets(self._path.feed, self._on_media, self._on_media), remote.ufrag)
+        self._dtls = DtlsSession(self._send, certificate, plane.endpoint.dropped, self._closed.set)
+        inlets = Inlets(self._on_packet, self._dtls.feed, self._on_media, self._on_rtcp)
+        self._agent = plane.endpoint.add_agent(inlets, remote.ufrag)
         own = self._agent.credentials
         self._role = answer_setup(remote.setup)
         self.answer = build_answer(
@@ -96,20 +96,19 @@ class _CheckPeer:
                     if await self._dtls.handshake(dtls_role(self._role), self._remote.fingerprints):
                         await self._closed.wait()
         finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._dtls.stop()
-        finally:
-            self._path.close()
+            self._dtls.close()
             self._agent.close()
 
-    def _send(self, datagram: bytes) -> bool:
+    def _send(self, datagram: Datagram) -> bool:
         return self._agent.send(datagram)
 
-    def _on_media(self, datagram: bytes) -> None:
-        del datagram
+    def _on_packet(self, size: int) -> bool:
+        del size
         self._endpoint.drop(DropCause.GATE_CLOSED)
+        return False
+
+    def _on_media(self, datagram: bytes) -> bool:
+        return self._on_packet(len(datagram))
+
+    def _on_rtcp(self, datagram: bytes) -> None:
+        self._on_packet(len(datagram))

@@ -1,28 +1,42 @@
-"""DTLS of a leg: aiortc's transport over a path of ours, with our certificate, SRTP policy and content checks."""
+"""DTLS of a leg, over OpenSSL and memory: a datagram in, what it says out, in one call; our certificate, our checks.
+
+aiortc's transport reads in a task behind a queue, one record of a datagram, and copies each record three times.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import pylibsrtp
-from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters, RTCDtlsTransport, State
-from aiortc.rtcdtlstransport import RTCDtlsFingerprint as AiortcFingerprint
+from aiortc.rtcdtlstransport import SRTP_PROFILES, X509_DIGEST_ALGORITHMS, RTCCertificate, certificate_digest
 from OpenSSL import SSL
 
-from relay.core.dtls_records import records
+# Private name: the calls under pyOpenSSL, whose own make two buffers and five calls of Python for each record.
+from OpenSSL._util import ffi, lib
+
+from relay.core.dtls_records import packed, records
 from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
+from relay.rtc.packet import Datagram, SrtpContext
 
 # Packets that may arrive out of order before they count as replayed (RFC 3711 section 3.3.2).
 REPLAY_WINDOW = 128
-# Datagrams waiting for the handshake or for SCTP; a peer that sends faster than we read loses some, as UDP may.
+# Records waiting for the handshake, or decrypted ones for the association; of a peer that is faster some are lost.
 _QUEUE_LENGTH = 128
 _CERTIFICATE_RENEWAL = dt.timedelta(days=7)
 _ALERT = 21
+_APPLICATION_DATA = 23
+# Flights of the handshake are cut to pass any path (RFC 8200 section 5, and room for what tunnels add).
+_FLIGHT_BYTES = 1_200
+# More than any datagram that is let in; what is read is copied out before the next call, and there is one thread.
+_ROOM = 4_096
+_BUFFER = ffi.new(f"char[{_ROOM}]")
 
 
 class SharedCertificate:
@@ -59,101 +73,285 @@ def fingerprint_of(certificate: RTCCertificate) -> Fingerprint:
     return Fingerprint(found.algorithm, found.value)
 
 
-class DtlsPath:
-    """The datagram path under a DTLS transport: what aiortc calls an ICE transport, reduced to what it uses."""
+class DtlsState(Enum):
+    """Where a connection stands; aiortc's association asks for the name in lower case."""
 
-    role = "controlled"
+    NEW = "new"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    FAILED = "failed"
+    CLOSED = "closed"
 
-    def __init__(self, send: Callable[[bytes], bool], dropped: Counter[DropCause]) -> None:
-        self.send = send
+
+class DtlsSession:
+    """One DTLS connection. Datagrams go in by `feed`, at any time, and out by `send_datagram`, which may be replaced.
+
+    `on_closed` is called once, when a connection that was made has ended, by the peer or by OpenSSL.
+    """
+
+    def __init__(
+        self,
+        send_datagram: Callable[[Datagram], bool],
+        certificate: RTCCertificate,
+        dropped: Counter[DropCause],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.certificate = certificate
+        self.role = "auto"
+        self.send_datagram = send_datagram
         self._dropped = dropped
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=_QUEUE_LENGTH)
-        self._closed = False
-
-    def feed(self, datagram: bytes) -> None:
-        """Take one DTLS datagram, record by record: aiortc reads one of a datagram and would let the others pile up.
-
-        A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
-        """
-        for record in records(datagram):
-            if self._closed or (record[0] == _ALERT and record[3:5] == b"\0\0"):
-                self._dropped[DropCause.DTLS_REFUSED] += 1
-            elif self._queue.full():
-                self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
-            else:
-                self._queue.put_nowait(record)
-
-    def close(self) -> None:
-        """End every pending and later read with ConnectionError."""
-        self._closed = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        self._queue.put_nowait(None)
-
-    async def _recv(self) -> bytes:
-        # Private name: called by RTCDtlsTransport._recv_next.
-        datagram = await self._queue.get()
-        if datagram is None:
-            self._queue.put_nowait(None)
-            raise ConnectionError
-        return datagram
-
-    async def _send(self, data: bytes) -> None:
-        # Private name: called by RTCDtlsTransport.
-        self.send(data)
-
-
-class DtlsSession(RTCDtlsTransport):
-    """aiortc's DTLS transport with an SRTP policy for a relay; RTP never passes through it."""
-
-    def __init__(self, path: DtlsPath, certificate: RTCCertificate, on_closed: Callable[[], None]) -> None:
-        super().__init__(path, [certificate])  # type: ignore[arg-type]  # the path stands in for an ICE transport
         self._on_closed = on_closed
-        self.on("statechange", self._state_changed)
+        self._state = DtlsState.NEW
+        self._early: deque[bytes] = deque()
+        self._receive: Callable[[bytes], None] | None = None
+        self._connection: Any = None
+        self._ssl = self._into = self._out_of = ffi.NULL
+        self._done: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._srtp: tuple[SrtpContext, SrtpContext] | None = None
+
+    @property
+    def state(self) -> str:
+        """The name of the state."""
+        return self._state.value
 
     @property
     def is_connected(self) -> bool:
         """Whether the handshake is complete and both certificates were accepted."""
-        return self._state is State.CONNECTED
+        return self._state is DtlsState.CONNECTED
 
     async def handshake(self, role: str, fingerprints: tuple[Fingerprint, ...]) -> bool:
         """Shake hands as `client` or `server`; True if the peer has a certificate of these fingerprints."""
-        # Private name: aiortc derives the role from ICE, here it comes from the descriptions.
-        self._set_role(role)
-        await self.start(RTCDtlsParameters([AiortcFingerprint(each.algorithm, each.value) for each in fingerprints]))
-        return self.is_connected
+        if self._state is not DtlsState.NEW:
+            return False
+        self.role = role
+        connection = self._connection = SSL.Connection(self.certificate._create_ssl_context(SRTP_PROFILES))  # noqa: SLF001
+        # Private names: the structures that the calls below pyOpenSSL work on; the connection keeps them alive.
+        self._ssl, self._into, self._out_of = connection._ssl, connection._into_ssl, connection._from_ssl  # noqa: SLF001
+        if role == "server":
+            connection.set_accept_state()
+        else:
+            connection.set_connect_state()
+        self._state = DtlsState.CONNECTING
+        self._done = asyncio.get_running_loop().create_future()
+        early, self._early = self._early, deque()
+        self._shake_hands()
+        for record in early:
+            if self._state not in _OVER:
+                self._take(record)
+        await self._done
+        return self.is_connected and self._is_peer(fingerprints) and self._derive_srtp()
 
-    def srtp(self) -> tuple[pylibsrtp.Session, pylibsrtp.Session]:
-        """The SRTP contexts, inbound and outbound, once connected."""
-        return self._rx_srtp, self._tx_srtp
+    def deliver_to(self, receive: Callable[[bytes], None]) -> None:
+        """Hand what the peer sends to `receive`, from now on and what came since the handshake."""
+        self._receive = receive
+        while self._early:
+            receive(self._early.popleft())
 
-    def _setup_srtp(self) -> None:
-        # Private name: aiortc builds contexts with a window of 1024, whose bit vector libsrtp shifts for every packet.
-        connection = self._ssl
-        assert connection is not None  # noqa: S101  set by start(), which calls this
-        chosen = connection.get_selected_srtp_profile()
-        profile = next((each for each in self._srtp_profiles if each.openssl_profile == chosen), None)
-        if profile is None:
-            self._set_state(State.FAILED)
+    def srtp(self) -> tuple[SrtpContext, SrtpContext]:
+        """The SRTP contexts, inbound and outbound. Raises ConnectionError before the handshake is done."""
+        if self._srtp is None:
+            raise ConnectionError("no handshake")
+        return self._srtp
+
+    def feed(self, datagram: bytes) -> None:
+        """Take one DTLS datagram, record by record: each is read whole before the next, and none piles up.
+
+        A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
+        """
+        for record in records(datagram):
+            if self._state is DtlsState.CONNECTED and record[0] == _APPLICATION_DATA:
+                # The way of nearly all records.
+                lib.BIO_write(self._into, record, len(record))
+                self._read()
+            elif self._state in _OVER or (record[0] == _ALERT and record[3:5] == b"\0\0"):
+                self._dropped[DropCause.DTLS_REFUSED] += 1
+            elif self._state is not DtlsState.NEW:
+                self._take(record)
+            elif len(self._early) < _QUEUE_LENGTH:
+                self._early.append(record)
+            else:
+                self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
+
+    def send(self, data: bytes) -> bool:
+        """Send one message of the association; False if the connection is not there or has ended."""
+        if self._state is not DtlsState.CONNECTED:
+            return False
+        written = lib.SSL_write(self._ssl, data, len(data))
+        if written <= 0:
+            # OpenSSL may have ended the connection by itself, or is in a handshake that we do not hold.
+            self._survives(written)
+            self._end(DtlsState.CLOSED)
+            return False
+        size = lib.BIO_read(self._out_of, _BUFFER, _ROOM)
+        if size > 0:
+            self.send_datagram(ffi.buffer(_BUFFER, size)[:])
+        return True
+
+    def close(self) -> None:
+        """Say goodbye and take nothing more; nothing is called after this."""
+        if self._state in (DtlsState.CONNECTING, DtlsState.CONNECTED):
+            # One that has failed already has nobody to say goodbye to.
+            with contextlib.suppress(SSL.Error):
+                self._connection.shutdown()
+            self._flush()
+        self._on_closed = _nobody
+        self._end(DtlsState.CLOSED)
+        self._early.clear()
+
+    # --- one record --------------------------------------------------------------------------------------------------
+
+    def _take(self, record: bytes) -> None:
+        lib.BIO_write(self._into, record, len(record))
+        if self._state is DtlsState.CONNECTING:
+            self._shake_hands()
+        else:
+            self._read()
+
+    def _read(self) -> bool:
+        """Read one message; False if there is none."""
+        size = lib.SSL_read(self._ssl, _BUFFER, _ROOM)
+        if size <= 0:
+            over = not self._survives(size)
+            # An alert, or our last flight again for a peer that did not get it.
+            self._flush()
+            if over:
+                self._end(DtlsState.CLOSED)
+            return False
+        data = ffi.buffer(_BUFFER, size)[:]
+        if self._receive is not None:
+            self._receive(data)
+        elif len(self._early) < _QUEUE_LENGTH:
+            self._early.append(data)
+        else:
+            self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
+        return True
+
+    def _survives(self, result: int) -> bool:
+        """Whether a call that gave nothing means something else than a goodbye; empties OpenSSL's list of errors."""
+        try:
+            # Private name: the only way of pyOpenSSL to tell errors of its calls apart, and to clear their list.
+            self._connection._raise_ssl_error(self._ssl, result)  # noqa: SLF001
+        except SSL.ZeroReturnError:
+            return False
+        except SSL.Error:
+            # Nothing to read, or it was forged; if OpenSSL gave up over it, the next write says so.
+            return True
+        return True
+
+    def _flush(self) -> None:
+        written = []
+        while (size := lib.BIO_read(self._out_of, _BUFFER, _ROOM)) > 0:
+            written.append(ffi.buffer(_BUFFER, size)[:])
+        if written:
+            for datagram in packed(records(b"".join(written)), _FLIGHT_BYTES):
+                self.send_datagram(datagram)
+
+    # --- the handshake -----------------------------------------------------------------------------------------------
+
+    def _shake_hands(self) -> None:
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            self._flush()
+            self._set_timer()
             return
+        except SSL.Error:
+            self._flush()
+            self._end(DtlsState.FAILED)
+            return
+        self._flush()
+        self._state = DtlsState.CONNECTED
+        self._stop_waiting()
+        # What OpenSSL kept of the peer's first messages, which may overtake its last of the handshake.
+        while self._state is DtlsState.CONNECTED and self._read():
+            pass
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        seconds = self._connection.DTLSv1_get_timeout()
+        loop = asyncio.get_running_loop()
+        self._timer = None if seconds is None else loop.call_later(seconds, self._send_flight_again)
+
+    def _send_flight_again(self) -> None:
+        self._timer = None
+        if self._state is DtlsState.CONNECTING:
+            try:
+                self._connection.DTLSv1_handle_timeout()
+            except SSL.Error:
+                self._end(DtlsState.FAILED)  # it was repeated too often
+                return
+            self._flush()
+            self._set_timer()
+
+    def _is_peer(self, described: tuple[Fingerprint, ...]) -> bool:
+        """Whether the peer's certificate has a described fingerprint, and every one that can be computed (RFC 8122)."""
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        known = [each for each in described if each.algorithm.lower() in X509_DIGEST_ALGORITHMS]
+        if known and all(
+            each.value.upper() == certificate_digest(certificate, each.algorithm.lower()) for each in known
+        ):
+            return True
+        self._end(DtlsState.FAILED)
+        return False
+
+    def _derive_srtp(self) -> bool:
+        connection = self._connection
+        chosen = connection.get_selected_srtp_profile()
+        profile = next((each for each in SRTP_PROFILES if each.openssl_profile == chosen), None)
+        if profile is None:
+            self._end(DtlsState.FAILED)
+            return False
         size = 2 * (profile.key_length + profile.salt_length)
         keys = connection.export_keying_material(b"EXTRACTOR-dtls_srtp", size)
         # RFC 5764 section 4.2: the client's key comes first.
-        receive, transmit = (0, 1) if self._role == "server" else (1, 0)
-        self._rx_srtp = _srtp_session(profile, keys, receive, pylibsrtp.Policy.SSRC_ANY_INBOUND)
-        self._tx_srtp = _srtp_session(profile, keys, transmit, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)
+        inbound, outbound = (0, 1) if self.role == "server" else (1, 0)
+        self._srtp = (
+            SrtpContext(_srtp_session(profile, keys, inbound, pylibsrtp.Policy.SSRC_ANY_INBOUND)),
+            SrtpContext(_srtp_session(profile, keys, outbound, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)),
+        )
+        return True
 
-    async def _send_data(self, data: bytes) -> None:
-        # Private name: called by the association. OpenSSL may have ended the connection by itself.
-        try:
-            await super()._send_data(data)
-        except SSL.Error as error:
-            self._set_state(State.CLOSED)
-            raise ConnectionError("DTLS has failed") from error
+    # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _state_changed(self) -> None:
-        if self._state is State.CLOSED:
+    def _end(self, state: DtlsState) -> None:
+        if self._state in _OVER:
+            return
+        was_connected = self._state is DtlsState.CONNECTED and state is DtlsState.CLOSED
+        self._state = state
+        self._receive = None
+        self._stop_waiting()
+        if was_connected:
             self._on_closed()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)
+
+    # --- names that aiortc's association calls -----------------------------------------------------------------------
+
+    @property
+    def _role(self) -> str:
+        return self.role
+
+    def _register_data_receiver(self, receiver: object) -> None:
+        # The association says itself when it can take data: `deliver_to`.
+        del receiver
+
+    def _unregister_data_receiver(self, receiver: object) -> None:
+        del receiver
+        self._receive = None
+
+
+_OVER = frozenset({DtlsState.FAILED, DtlsState.CLOSED})
+
+
+def _nobody() -> None:
+    """What is called in place of a listener that wants to hear no more."""
 
 
 def _srtp_session(profile: Any, keys: bytes, index: int, direction: int) -> pylibsrtp.Session:

@@ -22,6 +22,7 @@ from relay.core.stun import Address
 from relay.rtc.egress_line import Feed, Line, WayOwner, local_ports
 from relay.rtc.egress_tcp import open_tcp
 from relay.rtc.egress_turn import open_turn
+from relay.rtc.packet import VIEW
 from relay.rtc.udp import UdpSocket
 
 _HEAD_START_SECONDS = 0.3
@@ -136,10 +137,11 @@ class Egress:
 
     def _bind(self, host: str, feed: Feed) -> UdpSocket:
         """Bind a port of the range, beginning anywhere in it, or any port. Raises OSError."""
-        number, on_datagram = feed.number, self._owner.on_datagram
+        number, owner = feed.number, self._owner
 
-        def take(datagram: bytes, address: Address) -> None:
-            on_datagram(number, datagram, address)
+        def take(size: int, address: Address) -> None:
+            if not owner.on_packet(size, address):
+                owner.on_datagram(number, bytes(VIEW[:size]), address)
 
         for port in local_ports(self._settings.udp_ports):
             try:

@@ -12,6 +12,7 @@ from relay.config_network import PortRange
 from relay.core.ice_check_pairs import Way
 from relay.core.rtp import DropCause, is_media
 from relay.core.stun import Address
+from relay.rtc.packet import Datagram
 
 _LOG = logging.getLogger(__name__)
 # Bytes that may wait in a stream that is not taken: old sound is worth nothing, the rest is repeated by its sender.
@@ -23,12 +24,12 @@ _LOGGED_FAILURES = 10
 class Line(Protocol):
     """An opened way. `UdpSocket` is one."""
 
-    def send(self, datagram: bytes, address: Address) -> bool:
+    def send(self, datagram: Datagram, address: Address) -> bool:
         """Send at once; False if it cannot go now: a datagram may be lost, it never waits for us."""
         ...
 
-    def connect(self, address: Address) -> None:
-        """Talk to one address only from now on."""
+    def connect(self, address: Address) -> Callable[[Datagram], bool]:
+        """Talk to one address only from now on; returns the sending end."""
         ...
 
     def close(self) -> None:
@@ -41,6 +42,10 @@ class WayOwner(Protocol):
 
     def on_opened(self, way: Way, line: Line) -> None:
         """Take a way that can be used now."""
+        ...
+
+    def on_packet(self, size: int, address: Address) -> bool:
+        """Take the datagram in the packet buffer if it is media of the selected pair."""
         ...
 
     def on_datagram(self, number: int, datagram: bytes, address: Address) -> None:
@@ -82,7 +87,7 @@ class Feed:
         self._owner.on_broken(self.number)
 
 
-def fits(datagram: bytes, waiting: Callable[[], int]) -> bool:
+def fits(datagram: Datagram, waiting: Callable[[], int]) -> bool:
     """Whether a stream with so many bytes waiting takes one more datagram: media less readily than the rest."""
     return waiting() <= (_MEDIA_WAITING if is_media(datagram) else _MOST_WAITING)
 

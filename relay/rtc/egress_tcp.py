@@ -16,6 +16,7 @@ from relay.core.framing import Deframer, FramingError, frame
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
 from relay.rtc.egress_line import Feed, fits
+from relay.rtc.packet import Datagram
 
 _MAX_PROXY_ANSWER = 8_192
 _HEAD_END = b"\r\n\r\n"
@@ -40,7 +41,7 @@ class TcpLine(asyncio.Protocol):
         """Whether the connection is over."""
         return self._closed
 
-    def send(self, datagram: bytes, address: Address) -> bool:
+    def send(self, datagram: Datagram, address: Address) -> bool:
         """Send one datagram; False if the peer is slow to take what was sent before, or gone."""
         del address
         transport = self._transport
@@ -49,8 +50,9 @@ class TcpLine(asyncio.Protocol):
         transport.write(frame(datagram))
         return True
 
-    def connect(self, address: Address) -> None:
-        """Do nothing: the connection leads nowhere else."""
+    def connect(self, address: Address) -> Callable[[Datagram], bool]:
+        """Return the sending end: the connection leads nowhere else."""
+        return lambda datagram: self.send(datagram, address)
 
     def close(self) -> None:
         """Drop the connection: DTLS has said goodbye, and what still waits is of no use."""

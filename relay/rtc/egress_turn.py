@@ -32,6 +32,7 @@ from relay.core.stun import Address
 from relay.core.turn_credentials import turn_credential
 from relay.rtc.egress_line import Feed, fits, local_ports
 from relay.rtc.egress_tcp import limit_unsent, open_stream
+from relay.rtc.packet import Datagram
 
 # RFC 8656 section 9: a permission lasts 300 s, and only binding the channel again renews it.
 _RENEW_SECONDS = 200.0
@@ -75,7 +76,7 @@ class TurnLine:
         self._client.receiver = cast("asyncio.DatagramProtocol", self)  # the two methods it calls are there
         self._renewal = asyncio.create_task(self._renew(), name="turn-channels")
 
-    def send(self, datagram: bytes, address: Address) -> bool:
+    def send(self, datagram: Datagram, address: Address) -> bool:
         """Send through the channel of an address; False without one, or when the server is slow to take it."""
         number = self._headers.get(address)
         transport = self._client.transport
@@ -84,9 +85,10 @@ class TurnLine:
         self._client.send_channel_data(pack("!HH", number, len(datagram)) + datagram)
         return True
 
-    def connect(self, address: Address) -> None:
-        """Keep the channel of one address only."""
+    def connect(self, address: Address) -> Callable[[Datagram], bool]:
+        """Keep the channel of one address only; returns the sending end."""
         self._headers = {each: number for each, number in self._headers.items() if each == address}
+        return lambda datagram: self.send(datagram, address)
 
     def close(self) -> None:
         """Give the allocation back, in the background."""

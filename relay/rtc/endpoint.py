@@ -7,9 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
+from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify, is_rtp
 from relay.core.stun import Address, parse_binding_request
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
+from relay.rtc.packet import DATA, VIEW
 from relay.rtc.path import Path, Transport
 from relay.rtc.udp import UdpSocket
 
@@ -72,9 +73,8 @@ class Endpoint:
         if agent is None:
             self.dropped[DropCause.STRANGER] += 1
         elif kind is DatagramKind.RTP:
-            if agent.selected is not path:
+            if agent.inlets.rtp(datagram) and agent.selected is not path:
                 agent.on_media(path)
-            agent.inlets.rtp(datagram)
         elif kind is DatagramKind.DTLS:
             agent.inlets.dtls(datagram)
         elif kind is DatagramKind.RTCP:
@@ -146,17 +146,19 @@ class _UdpInlet:
         self.host = host
         self._endpoint = endpoint
         self._paths: dict[Address, Path] = {}
-        self.socket = UdpSocket(host, port, self._on_datagram, endpoint.dropped, _READS_PER_WAKE, _BUFFER_BYTES)
+        self.socket = UdpSocket(host, port, self._on_read, endpoint.dropped, _READS_PER_WAKE, _BUFFER_BYTES)
 
-    def _on_datagram(self, datagram: bytes, address: Address) -> None:
+    def _on_read(self, size: int, address: Address) -> None:
         path = self._paths.get(address)
         if path is None:
-            path = self._new_path(address)
-        self._endpoint.on_datagram(datagram, path)
-
-    def _new_path(self, address: Address) -> Path:
-        send = self.socket.send
-        return Path(Transport.UDP, address, lambda datagram: send(datagram, address), self._keep, self._drop)
+            path = Path(Transport.UDP, address, self.socket.sender(address), self._keep, self._drop)
+        elif path.owner is not None and is_rtp(DATA, size):
+            # The way of nearly all datagrams.
+            agent = path.owner
+            if agent.inlets.packet(size) and agent.selected is not path:
+                agent.on_media(path)
+            return
+        self._endpoint.on_datagram(bytes(VIEW[:size]), path)
 
     def _keep(self, path: Path) -> None:
         self._paths[path.address] = path

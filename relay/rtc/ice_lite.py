@@ -15,6 +15,7 @@ from typing import Protocol
 
 from relay.core.rtp import DropCause
 from relay.core.stun import BindingRequest, StunError, binding_error, binding_success, is_authentic
+from relay.rtc.packet import Datagram
 from relay.rtc.path import Path
 
 # Paths one peer may prove at the same time: a few interfaces, transports and NAT rebindings.
@@ -27,10 +28,15 @@ _SEEN_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Inlets:
-    """Where a leg takes its datagrams: each is called synchronously with one datagram."""
+    """Where a leg takes its datagrams, each called synchronously with one.
 
+    `packet` takes the size of RTP that is in the packet buffer, `rtp` RTP that came another way; both return whether it
+    is the peer's.
+    """
+
+    packet: Callable[[int], bool]
     dtls: Callable[[bytes], None]
-    rtp: Callable[[bytes], None]
+    rtp: Callable[[bytes], bool]
     rtcp: Callable[[bytes], None]
 
 
@@ -139,7 +145,7 @@ class IceLiteAgent:
         if self.selected is None or path.last_check > self.selected.last_check:
             self.selected = path
 
-    def send(self, datagram: bytes) -> bool:
+    def send(self, datagram: Datagram) -> bool:
         """Send on the selected path; False before one is proven, or when it does not take the datagram."""
         return self.selected is not None and self.selected.send(datagram)
 

@@ -15,8 +15,9 @@ from relay.core.lifecycle import LegName, SessionLimits
 from relay.core.rtp import DropCause
 from relay.core.sdp import RemoteDescription
 from relay.core.sdp_build import MAX_MESSAGE_BYTES
-from relay.rtc.dtls import DtlsPath, DtlsSession
+from relay.rtc.dtls import DtlsSession
 from relay.rtc.ice_lite import Inlets
+from relay.rtc.packet import Datagram
 from relay.rtc.rtp_stream import RtpStream
 from relay.rtc.sctp import Association, ChannelCalls
 
@@ -68,22 +69,23 @@ class Leg:
         self.name = name
         self._listener = listener
         self._limits = limits
-        self._send: Callable[[bytes], bool] = _not_yet
+        self._send: Callable[[Datagram], bool] = _not_yet
         self._remote: RemoteDescription | None = None
         self.dropped: Counter[DropCause] = Counter()
-        self._path = DtlsPath(self.send_datagram, self.dropped)
-        self._dtls = DtlsSession(self._path, certificate, lambda: self._fault(LegFault.LEFT, "DTLS closed"))
+        self._dtls = DtlsSession(
+            self.send_datagram, certificate, self.dropped, lambda: self._fault(LegFault.LEFT, "DTLS closed")
+        )
         self._association: Association | None = None
         self._channel_open = asyncio.Event()
-        self._outbox: deque[str] = deque()
+        self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
         self._closed = False
         self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second, self.dropped)
-        self.inlets = Inlets(self._path.feed, self.stream.on_rtp, self.stream.on_rtcp)
+        self.inlets = Inlets(self.stream.on_packet, self._dtls.feed, self.stream.on_rtp, self.stream.on_rtcp)
 
-    def attach(self, send: Callable[[bytes], bool], remote: RemoteDescription) -> None:
+    def attach(self, send: Callable[[Datagram], bool], remote: RemoteDescription) -> None:
         """Say how datagrams leave and whom they reach, once the peer's description is known."""
-        self._send = send
+        self._send = self.stream.send_datagram = self._dtls.send_datagram = send
         self._remote = remote
 
     @property
@@ -93,7 +95,7 @@ class Leg:
             return 0
         return self._remote.data.max_message_bytes or 1 << 30
 
-    def send_datagram(self, datagram: bytes) -> bool:
+    def send_datagram(self, datagram: Datagram) -> bool:
         """Send one datagram on the leg's selected path."""
         return self._send(datagram)
 
@@ -107,7 +109,6 @@ class Leg:
             return False
         self.stream.start(self._dtls.srtp(), remote.audio.payload_type)
         if remote.data is not None:
-            # No await before this: without a receiver the peer's INIT is lost, and its timer is three seconds.
             self._association = Association(self._dtls, self._calls(), _LARGEST_EVENT[self.name])
             await self._association.begin(remote.data, label)
         return True
@@ -126,17 +127,19 @@ class Leg:
 
         A peer that does not read, or a channel that does not open while events pile up, is a TOO_SLOW fault.
         """
-        size = len(text.encode())
+        message = text.encode()
+        size = len(message)
         if size > self.largest_message:
             return False
         association = self._association
-        waiting = self._outbox_bytes if association is None or not association.is_open else association.buffered_bytes
+        is_open = association is not None and association.is_open
+        waiting = association.buffered_bytes if association is not None and is_open else self._outbox_bytes
         if waiting + size > self._limits.outbox_bytes:
             self._fault(LegFault.TOO_SLOW, "events pile up")
-        elif association is not None and association.is_open:
-            association.send_text(text)
+        elif association is not None and is_open:
+            association.send_text(message)
         else:
-            self._outbox.append(text)
+            self._outbox.append(message)
             self._outbox_bytes += size
         return True
 
@@ -147,10 +150,7 @@ class Leg:
             if self._association is not None:
                 await self._association.stop()
         finally:
-            try:
-                await self._dtls.stop()
-            finally:
-                self._path.close()
+            self._dtls.close()
 
     def _calls(self) -> ChannelCalls:
         return ChannelCalls(
@@ -180,6 +180,6 @@ class Leg:
             self._listener.on_fault(self.name, fault, detail)
 
 
-def _not_yet(datagram: bytes) -> bool:
+def _not_yet(datagram: Datagram) -> bool:
     del datagram
     return False

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from relay.core.stun import Address
+from relay.rtc.packet import Datagram
 
 if TYPE_CHECKING:
     from relay.rtc.ice_lite import IceLiteAgent
@@ -32,7 +33,7 @@ class Path:
         self,
         transport: Transport,
         address: Address,
-        send: Callable[[bytes], bool],
+        send: Callable[[Datagram], bool],
         on_owned: Callable[[Path], None],
         on_released: Callable[[Path], None],
     ) -> None:

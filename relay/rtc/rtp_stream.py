@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from struct import unpack_from
+from time import monotonic
 
 import pylibsrtp
 
@@ -22,6 +23,7 @@ from relay.core.rtcp import (
 )
 from relay.core.rtp import HEADER_LENGTH, OPUS_CLOCK_RATE, DropCause, Reception, Rewriter, is_rtp
 from relay.core.sdp_build import CNAME
+from relay.rtc.packet import DATA, REPLAYED, VIEW, Datagram, SrtpContext, load
 
 # libsrtp keeps a context for every SSRC it ever authenticated: the first, and one change.
 _SOURCES_ALLOWED = 2
@@ -32,26 +34,27 @@ _SECONDS_PER_NTP_UNIT = 1 / 65_536
 class RtpStream:
     """Both RTP directions of one leg.
 
-    `forward` takes each authenticated inbound packet; `send` is what the other leg forwards to. Clock readings are
+    `forward` takes the size of each authenticated inbound packet, which is in the packet buffer; `send` is what the
+    other leg forwards to. Clock readings are
     monotonic seconds; `packets_per_second` bounds what one peer may send; `dropped` is the leg's own count of drops.
     """
 
     def __init__(
         self,
         ssrc: int,
-        send_datagram: Callable[[bytes], bool],
+        send_datagram: Callable[[Datagram], bool],
         packets_per_second: int,
         dropped: Counter[DropCause],
     ) -> None:
         self.ssrc = ssrc
         self.dropped = dropped
-        self.forward: Callable[[bytes], None] = self._nobody
+        self.forward: Callable[[int], None] = self._nobody
         self.packets_in = self.bytes_in = self.packets_out = self.bytes_out = 0
-        self._send_datagram = send_datagram
+        self.send_datagram = send_datagram
         self._packets_per_second = packets_per_second
         self._window_packets = 0
-        self._receive: pylibsrtp.Session | None = None
-        self._transmit: pylibsrtp.Session | None = None
+        self._receive: SrtpContext | None = None
+        self._transmit: SrtpContext | None = None
         self._payload_type = -1
         self._rewriter = Rewriter(ssrc, 0)
         self._source: int | None = None
@@ -60,67 +63,72 @@ class RtpStream:
         self._rtcp_sources = 0
         self._reception = Reception()
         self._lost_before = 0
-        self._last_sent: tuple[int, float] | None = None
+        self._last_sent_at: float | None = None
         self._last_sender_report: tuple[int, float] | None = None
         self._rtt: float | None = None
         self._remote_loss: float | None = None
 
-    def start(self, contexts: tuple[pylibsrtp.Session, pylibsrtp.Session], payload_type: int) -> None:
+    def start(self, contexts: tuple[SrtpContext, SrtpContext], payload_type: int) -> None:
         """Begin: SRTP contexts (inbound, outbound) and the leg's Opus payload type."""
         self._receive, self._transmit = contexts
         self._payload_type = self._rewriter.payload_type = payload_type
 
-    def on_rtp(self, datagram: bytes) -> None:
-        """Take one SRTP datagram: judged before it costs anything, authenticated, counted, forwarded."""
-        if self._receive is None:
+    def on_rtp(self, datagram: bytes) -> bool:
+        """Take one SRTP datagram that did not come through the packet buffer; whether it is the peer's."""
+        if is_rtp(datagram, len(datagram)):
+            return self.on_packet(load(datagram))
+        self.dropped[DropCause.MALFORMED] += 1
+        return False
+
+    def on_packet(self, size: int) -> bool:
+        """Take the SRTP packet in the buffer: judged before it costs anything, authenticated, counted, forwarded.
+
+        Returns whether it is the peer's.
+        """
+        receive = self._receive
+        if receive is None:
             self.dropped[DropCause.NOT_READY] += 1
-            return
-        if not is_rtp(datagram):
-            self.dropped[DropCause.MALFORMED] += 1
-            return
-        if datagram[1] & 0x7F != self._payload_type:
+            return False
+        second, sequence, timestamp, ssrc = unpack_from("!xBHII", DATA)
+        if second & 0x7F != self._payload_type:
             self.dropped[DropCause.PAYLOAD_TYPE] += 1
-            return
+            return False
         self._window_packets += 1
         if self._window_packets > self._packets_per_second:
             self.dropped[DropCause.RATE] += 1
-            return
-        _, sequence, timestamp, ssrc = unpack_from("!HHII", datagram)
+            return False
         if ssrc != self._source and self._sources >= _SOURCES_ALLOWED:
             self.dropped[DropCause.SSRC] += 1
-            return
-        try:
-            packet = self._receive.unprotect(datagram)
-        except (pylibsrtp.Error, ValueError) as error:
-            self.dropped[DropCause.REPLAY if "replay" in str(error) else DropCause.NOT_AUTHENTIC] += 1
-            return
+            return False
+        size = receive.unprotect(size)
+        if size < HEADER_LENGTH:
+            self.dropped[DropCause.REPLAY if size in REPLAYED else DropCause.NOT_AUTHENTIC] += 1
+            return False
         if ssrc != self._source:
             self._adopt(ssrc)
         self.packets_in += 1
-        self.bytes_in += len(packet)
-        self._reception.on_packet(sequence, timestamp, time.monotonic())
-        self.forward(packet)
+        self.bytes_in += size
+        self._reception.on_packet(sequence, timestamp, monotonic())
+        self.forward(size)
+        return True
 
-    def send(self, packet: bytes) -> None:
-        """Send a packet of the other leg as this leg's stream."""
+    def send(self, size: int) -> None:
+        """Send the packet in the buffer, one of the other leg's, as this leg's stream."""
         transmit = self._transmit
         if transmit is None:
             self.dropped[DropCause.OTHER_LEG_NOT_READY] += 1
             return
-        rewritten = self._rewriter.rewrite(packet)
-        if rewritten is None:
+        size = self._rewriter.rewrite(DATA, size)
+        if not size:
             self.dropped[DropCause.MALFORMED] += 1
             return
-        try:
-            sent = self._send_datagram(transmit.protect(rewritten))
-        except (pylibsrtp.Error, ValueError):
-            sent = False
-        if not sent:
+        protected = transmit.protect(size)
+        if protected < 0 or not self.send_datagram(VIEW[:protected]):
             self.dropped[DropCause.SEND_FAILED] += 1
             return
         self.packets_out += 1
-        self.bytes_out += len(rewritten) - HEADER_LENGTH
-        self._last_sent = (unpack_from("!I", rewritten, 4)[0], time.monotonic())
+        self.bytes_out += size - HEADER_LENGTH
+        self._last_sent_at = monotonic()
 
     def expect_other_source(self) -> None:
         """What is forwarded to this stream comes from another peer from now on; it stays one stream.
@@ -167,7 +175,7 @@ class RtpStream:
             return
         report = Report(self.ssrc, self._sender_info(now, unix), self._report_blocks(now))
         try:
-            self._send_datagram(self._transmit.protect_rtcp(build_compound(report, CNAME)))
+            self.send_datagram(self._transmit.protect_rtcp(build_compound(report, CNAME)))
         except (pylibsrtp.Error, ValueError):
             self.dropped[DropCause.SEND_FAILED] += 1
 
@@ -185,8 +193,8 @@ class RtpStream:
             dropped={cause.value: number for cause, number in self.dropped.items()},
         )
 
-    def _nobody(self, packet: bytes) -> None:
-        del packet
+    def _nobody(self, size: int) -> None:
+        del size
         self.dropped[DropCause.OTHER_LEG_NOT_READY] += 1
 
     def _adopt(self, ssrc: int) -> None:
@@ -196,7 +204,7 @@ class RtpStream:
         self._sources += 1
 
     def _read_reports(self, packets: list[Report | Goodbye]) -> None:
-        now = time.monotonic()
+        now = monotonic()
         for packet in packets:
             if not isinstance(packet, Report):
                 continue
@@ -213,10 +221,9 @@ class RtpStream:
                         self._rtt = elapsed * _SECONDS_PER_NTP_UNIT
 
     def _sender_info(self, now: float, unix: float) -> SenderInfo | None:
-        if self._last_sent is None:
+        if self._last_sent_at is None:
             return None
-        timestamp, sent_at = self._last_sent
-        current = (timestamp + int((now - sent_at) * OPUS_CLOCK_RATE)) & 0xFFFFFFFF
+        current = (self._rewriter.newest_timestamp + int((now - self._last_sent_at) * OPUS_CLOCK_RATE)) & 0xFFFFFFFF
         return SenderInfo(ntp_time(unix), current, self.packets_out, self.bytes_out)
 
     def _report_blocks(self, now: float) -> tuple[ReportBlock, ...]:

@@ -1,19 +1,21 @@
-"""SCTP and data channels of a leg: aiortc's association with bounds, and text handed on in the call that completes it.
+"""SCTP and data channels of a leg: messages in and out in one call; aiortc's association for all that is rare.
 
-aiortc's own handling ends the whole peer on invalid UTF-8 or a second DCEP OPEN, keeps messages of any size, and takes
-super-linear time to put fragments together. Here each of these is a fault that ends one session in an orderly way.
+Setting up, closing, stream resets and DCEP are aiortc's, judged first. Data transfer is the core's inbox and outbox:
+aiortc's takes a task for each message, a timer for each packet and a SACK for each chunk, keeps messages of any size,
+ignores the peer's window and does not slow down when nothing arrives.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
+from struct import Struct
 
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import (
-    SCTP_DATA_LAST_FRAG,
     WEBRTC_BINARY,
     WEBRTC_BINARY_EMPTY,
     WEBRTC_DCEP,
@@ -21,24 +23,43 @@ from aiortc.rtcsctptransport import (
     WEBRTC_STRING_EMPTY,
     Chunk,
     DataChunk,
-    InboundStream,
+    InitAckChunk,
+    InitChunk,
     RTCSctpCapabilities,
     RTCSctpTransport,
     SackChunk,
 )
+from google_crc32c import value as crc32c
 
-from relay.core.sctp_packet import fault_in_packet
+from relay.core.sctp_inbox import SACK_SECONDS, Inbox, Message, MessageTooLargeError
+from relay.core.sctp_outbox import Outbox
+from relay.core.sctp_packet import (
+    COMMON_HEADER,
+    LONGEST_SACK,
+    MAX_PACKET,
+    Data,
+    PeerBrokeRuleError,
+    Sack,
+    fault_in_packet,
+    sack_chunk,
+    transfer_chunks,
+)
 from relay.core.sdp import DataMedia
 from relay.rtc.dtls import DtlsSession
 
 _LOG = logging.getLogger(__name__)
 _DCEP_OPEN = 0x03
 _DCEP_OPEN_HEADER = 12
-# Fragments of fewer bytes than this, on average, nobody sends who means well: a path of 1280 bytes carries 1100.
-_SMALLEST_AVERAGE_FRAGMENT = 800
-# Channels and streams a peer may hold open; one channel is of use, the others are being closed.
+# Channels a peer may hold open; one is of use, the others are being closed.
 _MAX_CHANNELS = 16
-_MAX_STREAMS = 16
+# Source port, destination port, verification tag; the checksum in the byte order of CRC32c (RFC 9260 appendix A).
+_ADDRESSES = Struct("!HHL")
+_CHECKSUM = Struct("<L")
+_NO_CHECKSUM = bytes(_CHECKSUM.size)
+_TAG_AND_CHECKSUM = Struct("<4x4sL")
+_EMPTY_MESSAGE = b"\0"
+_ROOM_BESIDE_SACK = MAX_PACKET - COMMON_HEADER - LONGEST_SACK
+_SHORTEST = COMMON_HEADER + 4
 
 
 class ChannelFault(StrEnum):
@@ -70,16 +91,23 @@ class Association(RTCSctpTransport):
     """
 
     def __init__(self, dtls: DtlsSession, calls: ChannelCalls, reassembly_bytes: int) -> None:
-        super().__init__(dtls)
+        super().__init__(dtls)  # type: ignore[arg-type]  # it has what the association asks of aiortc's
+        self._dtls = dtls
         self._calls = calls
-        self._reassembly_bytes = reassembly_bytes
-        self._most_chunks = reassembly_bytes // _SMALLEST_AVERAGE_FRAGMENT
-        # Private names: the receive window before anything was received; and FORWARD-TSN is of no use to us.
-        self._window = self._advertised_rwnd
+        self._clock = asyncio.get_running_loop().time
+        # Private names: FORWARD-TSN is of no use to us; aiortc draws the first TSN and takes reset streams out.
         self._local_partial_reliability = False
+        self._inbox = Inbox(reassembly_bytes)
+        self._outbox = Outbox(self._local_tsn, self._outbound_stream_seq)
+        self._repeat_alarm = _Alarm(self._on_timeout)
+        self._sack_alarm = _Alarm(self._on_sack_time)
+        self._sack_at = 0.0
+        self._tag = self._local_verification_tag.to_bytes(4, "big")
+        self._addresses = b""
         self._channel: RTCDataChannel | None = None
+        self._stream: int | None = None
         self._is_open = False
-        self._faulted = False
+        self._over = False
         self.on("datachannel", self._peer_opened)
 
     async def begin(self, data: DataMedia, label: str | None) -> None:
@@ -90,6 +118,7 @@ class Association(RTCSctpTransport):
             self._channel.on("open", self._opened)
             self._channel.on("close", self._closed)
         await self.start(RTCSctpCapabilities(maxMessageSize=data.max_message_bytes), data.sctp_port)
+        self._dtls.deliver_to(self.receive)
 
     @property
     def is_open(self) -> bool:
@@ -98,13 +127,147 @@ class Association(RTCSctpTransport):
 
     @property
     def buffered_bytes(self) -> int:
-        """Bytes handed over and not yet taken by SCTP."""
-        return 0 if self._channel is None else int(self._channel.bufferedAmount)
+        """Bytes handed over and not sent yet."""
+        return self._outbox.waiting_bytes
 
-    def send_text(self, text: str) -> None:
-        """Send one text message; call only while open, and with no more than the peer announced to take."""
-        if self._channel is not None and self._is_open:
-            self._channel.send(text)
+    @property
+    def incomplete_bytes(self) -> int:
+        """Bytes kept of messages that are not whole yet."""
+        return self._inbox.held_bytes
+
+    def send_text(self, text: bytes) -> None:
+        """Send one text message in UTF-8; call only while open, and with no more than the peer announced to take."""
+        if self._is_open and self._stream is not None:
+            protocol = WEBRTC_STRING if text else WEBRTC_STRING_EMPTY
+            outbox, message = self._outbox, text or _EMPTY_MESSAGE
+            alone = outbox.send_one(self._stream, protocol, message, self._clock())
+            if not alone:
+                outbox.push(self._stream, protocol, message)
+                self._transmit_now()
+                return
+            self._write(self._with_sack(alone))
+            self._set_repeat_alarm()
+
+    def receive(self, packet: bytes) -> None:
+        """Take one packet of the peer; whatever it makes us send or tell is sent and told on return."""
+        if self._over or len(packet) < _SHORTEST:
+            return
+        try:
+            self._read(packet)
+            if not self._over:
+                self._follow()
+        except PeerBrokeRuleError as error:
+            self._fault(ChannelFault.PROTOCOL_ERROR, str(error))
+        except MessageTooLargeError as error:
+            self._fault(ChannelFault.MESSAGE_TOO_LARGE, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a peer makes break must end its session, and tell
+            _LOG.warning("association fault: %s", type(error).__name__)
+            self._fault(ChannelFault.PROTOCOL_ERROR, f"malformed SCTP ({type(error).__name__})")
+
+    # --- data transfer -----------------------------------------------------------------------------------------------
+
+    def _read(self, packet: bytes) -> None:
+        tag, checksum = _TAG_AND_CHECKSUM.unpack_from(packet)
+        # Nearly every packet is DATA and SACK alone.
+        transfer = transfer_chunks(packet) if tag == self._tag else None
+        if transfer is None:
+            self._receive_rare(packet)
+        elif checksum == crc32c(packet[:8] + _NO_CHECKSUM + packet[COMMON_HEADER:]):
+            sack, chunks = transfer
+            if sack is not None:
+                self._outbox.on_sack(sack, self._clock())
+            for chunk in chunks:
+                self._take(chunk)
+
+    def _take(self, chunk: Data) -> None:
+        for message in self._inbox.take(chunk):
+            self._tell(message)
+
+    def _tell(self, message: Message) -> None:
+        stream, protocol, payload = message
+        if protocol == WEBRTC_STRING and stream == self._stream:
+            try:
+                text = payload.decode()
+            except UnicodeDecodeError:
+                raise PeerBrokeRuleError("text message is not UTF-8") from None
+            self._calls.text(text)
+        elif protocol == WEBRTC_DCEP:
+            if self._may_negotiate(stream, payload):
+                _at_once(self._data_channel_receive(stream, protocol, payload))
+        elif stream != self._stream:
+            return
+        elif protocol == WEBRTC_STRING_EMPTY:
+            self._calls.text("")
+        elif protocol in {WEBRTC_BINARY, WEBRTC_BINARY_EMPTY}:
+            self._calls.binary(len(payload))
+
+    def _follow(self) -> None:
+        """Do what a packet has made possible or due."""
+        inbox = self._inbox
+        # Private names: a reset waits until all that was sent before it came (RFC 6525 section 5.2.2).
+        if self._reconfig_deferred is not None:
+            self._last_received_tsn = inbox.cumulative
+            _at_once(self._reset_deferred_streams())
+        due = inbox.packet_done()
+        if self._outbox.has_work:
+            self._transmit_now()
+            due = due and inbox.owes_sack
+        if due:
+            self._write(sack_chunk(*inbox.sack()))
+        elif inbox.owes_sack:
+            self._sack_at = self._clock() + SACK_SECONDS
+            self._sack_alarm.set(self._sack_at)
+
+    def _transmit_now(self) -> None:
+        outbox = self._outbox
+        owed = b""
+        if self._inbox.owes_sack and outbox.waiting_bytes:
+            owed = sack_chunk(*self._inbox.sack())
+        packets = outbox.packets(self._clock(), MAX_PACKET - COMMON_HEADER, owed)
+        for body in packets:
+            self._write(body)
+        if owed and not packets:
+            self._write(owed)
+        self._set_repeat_alarm()
+
+    def _with_sack(self, chunk: bytes) -> bytes:
+        """A chunk, and before it what is not acknowledged yet if the packet has room for both."""
+        if not self._inbox.owes_sack or len(chunk) > _ROOM_BESIDE_SACK:
+            return chunk
+        return sack_chunk(*self._inbox.sack()) + chunk
+
+    def _set_repeat_alarm(self) -> None:
+        if self._outbox.deadline is not None:
+            self._repeat_alarm.set(self._outbox.deadline)
+
+    def _on_timeout(self, now: float) -> float | None:
+        deadline = self._outbox.deadline
+        if deadline is None:
+            return None
+        if deadline > now:
+            return deadline
+        self._outbox.on_timeout(now)
+        if self._outbox.failed:
+            self._set_state(self.State.CLOSED)
+            return None
+        self._transmit_now()
+        return self._outbox.deadline
+
+    def _on_sack_time(self, now: float) -> float | None:
+        if not self._inbox.owes_sack:
+            return None
+        if self._sack_at > now:
+            return self._sack_at
+        self._write(sack_chunk(*self._inbox.sack()))
+        return None
+
+    def _write(self, chunks: bytes) -> None:
+        head = self._addresses
+        checksum = crc32c(head + _NO_CHECKSUM + chunks)
+        if not self._dtls.send(head + _CHECKSUM.pack(checksum) + chunks):
+            self._closed_by("DTLS closed")
+
+    # --- the event channel -------------------------------------------------------------------------------------------
 
     def _peer_opened(self, channel: RTCDataChannel) -> None:
         if self._channel is not None:
@@ -117,6 +280,7 @@ class Association(RTCSctpTransport):
 
     def _opened(self) -> None:
         self._is_open = True
+        self._stream = None if self._channel is None else self._channel.id
         self._calls.opened()
 
     def _closed(self) -> None:
@@ -127,107 +291,119 @@ class Association(RTCSctpTransport):
         self._calls.closed(detail)
 
     def _fault(self, fault: ChannelFault, detail: str) -> None:
-        if not self._faulted:
-            self._faulted = True
+        if not self._over:
+            self._over = True
             self._calls.fault(fault, detail)
-
-    # --- names of aiortc that are not public: each is where the peer's input must be judged -------------------------
-
-    async def _handle_data(self, data: bytes) -> None:
-        # An exception here would end aiortc's receive task while the peer still believes to be connected.
-        if self._faulted:
-            return
-        if (detail := fault_in_packet(data)) is not None:
-            self._fault(ChannelFault.PROTOCOL_ERROR, detail)
-            return
-        try:
-            await super()._handle_data(data)
-        except ConnectionError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            _LOG.warning("association fault: %s", type(error).__name__)
-            self._fault(ChannelFault.PROTOCOL_ERROR, f"malformed SCTP ({type(error).__name__})")
-
-    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
-        # Judged before a fragment is kept: at the message callback it would be too late.
-        held = sum(len(stream.reassembly) for stream in self._inbound_streams.values())
-        if not chunk.user_data:
-            self._fault(ChannelFault.PROTOCOL_ERROR, "DATA without data")  # RFC 9260 section 6.2
-        elif chunk.stream_id not in self._inbound_streams and len(self._inbound_streams) >= _MAX_STREAMS:
-            self._fault(ChannelFault.PROTOCOL_ERROR, "too many streams")
-        elif held >= self._most_chunks or len(self._sack_misordered) >= self._most_chunks:
-            self._fault(ChannelFault.MESSAGE_TOO_LARGE, "too many fragments wait for their message")
-        elif self._window - self._advertised_rwnd + len(chunk.user_data) > self._reassembly_bytes:
-            self._fault(ChannelFault.MESSAGE_TOO_LARGE, "message above the announced limit")
-        else:
-            await super()._receive_data_chunk(chunk)
-
-    def _get_inbound_stream(self, stream_id: int) -> InboundStream:
-        return self._inbound_streams.setdefault(stream_id, _Stream())
-
-    async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
-        # aiortc walks every number of every gap: none may lie beyond what was sent.
-        outstanding = (self._local_tsn - 1 - chunk.cumulative_tsn) % (1 << 32)
-        if outstanding >= 1 << 31 or (chunk.gaps and chunk.gaps[-1][1] > outstanding):
-            self._fault(ChannelFault.PROTOCOL_ERROR, "SACK of what was never sent")
-            return
-        await super()._receive_sack_chunk(chunk)
-
-    async def _send_chunk(self, chunk: Chunk) -> None:
-        # Called from timers and tasks of aiortc that would let the exception go unheard.
-        try:
-            await super()._send_chunk(chunk)
-        except ConnectionError:
-            self._closed_by("DTLS closed")
-
-    async def _data_channel_receive(self, stream_id: int, pp_id: int, data: bytes) -> None:
-        if pp_id == WEBRTC_DCEP:
-            if self._may_negotiate(stream_id, data):
-                await super()._data_channel_receive(stream_id, pp_id, data)
-            return
-        if self._channel is None or stream_id != self._channel.id:
-            return
-        if pp_id == WEBRTC_STRING:
-            try:
-                text = data.decode("utf-8", "strict")
-            except UnicodeDecodeError:
-                self._fault(ChannelFault.PROTOCOL_ERROR, "text message is not UTF-8")
-                return
-            self._calls.text(text)
-        elif pp_id == WEBRTC_STRING_EMPTY:
-            self._calls.text("")
-        elif pp_id in {WEBRTC_BINARY, WEBRTC_BINARY_EMPTY}:
-            self._calls.binary(len(data))
 
     def _may_negotiate(self, stream_id: int, data: bytes) -> bool:
         """Whether a DCEP message (RFC 8832) can be given to aiortc, which asserts where it should refuse."""
         if data[:1] != bytes([_DCEP_OPEN]):
             return stream_id in self._data_channels
         if stream_id in self._data_channels:
-            self._fault(ChannelFault.PROTOCOL_ERROR, "second DCEP OPEN on an open stream")
-        elif len(data) < _DCEP_OPEN_HEADER:
-            self._fault(ChannelFault.PROTOCOL_ERROR, "short DCEP OPEN")
-        elif len(self._data_channels) >= _MAX_CHANNELS:
-            self._fault(ChannelFault.PROTOCOL_ERROR, "too many data channels")
-        return not self._faulted
+            raise PeerBrokeRuleError("second DCEP OPEN on an open stream")
+        if len(data) < _DCEP_OPEN_HEADER:
+            raise PeerBrokeRuleError("short DCEP OPEN")
+        if len(self._data_channels) >= _MAX_CHANNELS:
+            raise PeerBrokeRuleError("too many data channels")
+        return True
+
+    # --- names of aiortc that are not public: what is rare goes through it, and comes back through these -------------
+
+    def _receive_rare(self, packet: bytes) -> None:
+        """A packet with chunks that are not DATA or SACK alone, or without our tag."""
+        if (detail := fault_in_packet(packet)) is not None:
+            raise PeerBrokeRuleError(detail)
+        self._last_received_tsn = self._inbox.cumulative
+        _at_once(self._handle_data(packet))
+
+    async def _receive_chunk(self, chunk: Chunk) -> None:
+        state = self._association_state
+        if isinstance(chunk, InitChunk) and (state is self.State.ESTABLISHED or self._inbox.has_received):
+            return  # RFC 9260 section 5.2.2: one that comes late changes nothing, and aiortc would count from it again
+        await super()._receive_chunk(chunk)
+        if isinstance(chunk, InitChunk) or (isinstance(chunk, InitAckChunk) and state is self.State.COOKIE_WAIT):
+            self._inbox.begin(chunk.initial_tsn)
+            self._outbox.begin(chunk.advertised_rwnd)
+
+    async def _receive_data_chunk(self, chunk: DataChunk) -> None:
+        self._take(Data(chunk.flags, chunk.tsn, chunk.stream_id, chunk.protocol, chunk.user_data))
+
+    async def _receive_sack_chunk(self, chunk: SackChunk) -> None:
+        self._outbox.on_sack(Sack(chunk.cumulative_tsn, chunk.advertised_rwnd, tuple(chunk.gaps)), self._clock())
+
+    async def _send(
+        self,
+        stream_id: int,
+        pp_id: int,
+        user_data: bytes,
+        expiry: float | None = None,
+        max_retransmits: int | None = None,
+        ordered: bool = True,  # noqa: FBT001, FBT002 - aiortc's signature
+    ) -> None:
+        # DCEP alone, which is ordered and reliable (RFC 8832 section 6); texts have their own way.
+        del expiry, max_retransmits, ordered
+        self._outbox.push(stream_id, pp_id, user_data)
+        self._transmit_now()
+
+    async def _transmit_reconfig(self) -> None:
+        # Its request names the last TSN that was given out.
+        self._local_tsn = self._outbox.next_tsn
+        await super()._transmit_reconfig()
+
+    async def _send_chunk(self, chunk: Chunk) -> None:
+        # An INIT goes to no association yet (RFC 9260 section 8.5.1), although we may know the peer's by now.
+        tag = 0 if isinstance(chunk, InitChunk) else self._remote_verification_tag
+        self._addresses = _ADDRESSES.pack(self._local_port, self._remote_port or 0, tag)
+        self._write(bytes(chunk))
 
     def _set_state(self, state: RTCSctpTransport.State) -> None:
         super()._set_state(state)
         if state is self.State.CLOSED:
+            self._over = True
+            self._repeat_alarm.cancel()
+            self._sack_alarm.cancel()
             self._closed_by("association closed")
 
 
-class _Stream(InboundStream):
-    """aiortc's reassembly, which looks through all fragments for each one that comes, unless none can be complete."""
+class _Alarm:
+    """A timer that is set for nearly every packet and seldom rings: one that is set for later is left until it rings.
 
-    _may_complete = True
+    `ring` gets the time, which may be too early, and returns when to ring again, None for not at all.
+    """
 
-    def add_chunk(self, chunk: DataChunk) -> None:
-        """Keep a fragment; one that only prolongs a message cannot complete any."""
-        prolongs = not self.reassembly or chunk.tsn == (self.reassembly[-1].tsn + 1) % (1 << 32)
-        self._may_complete = bool(chunk.flags & SCTP_DATA_LAST_FRAG) or not prolongs
-        super().add_chunk(chunk)
+    __slots__ = ("_handle", "_ring")
 
-    def pop_messages(self) -> Iterator[tuple[int, int, bytes]]:
-        """Each message that is complete now."""
-        return super().pop_messages() if self._may_complete else iter(())
+    def __init__(self, ring: Callable[[float], float | None]) -> None:
+        self._ring = ring
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: float) -> None:
+        """Ring at this time of the loop, or before."""
+        handle = self._handle
+        if handle is not None:
+            if handle.when() <= at:
+                return
+            handle.cancel()
+        self._handle = asyncio.get_running_loop().call_at(at, self._rings)
+
+    def cancel(self) -> None:
+        """Do not ring."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _rings(self) -> None:
+        self._handle = None
+        again = self._ring(asyncio.get_running_loop().time())
+        if again is not None:
+            self.set(again)
+
+
+def _at_once(step: Coroutine[object, object, None]) -> None:
+    """Run a coroutine of aiortc's that has nothing to wait for: what it sends is sent synchronously."""
+    try:
+        step.send(None)
+    except StopIteration:
+        return
+    step.close()
+    raise RuntimeError("a coroutine of the association waits")

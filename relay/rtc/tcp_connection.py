@@ -16,6 +16,7 @@ from relay.core.framing import Deframer, FramingError, frame
 from relay.core.rtp import MAX_DATAGRAM, DropCause, is_media
 from relay.core.stun import Address
 from relay.rtc.endpoint import Endpoint
+from relay.rtc.packet import Datagram
 from relay.rtc.path import Path, Transport
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class TcpConnection:
         self.path = Path(Transport.TCP, address, self.send, self._owned, lambda _: self.close())
         self._loop.add_reader(accepted.fileno(), self._readable)
 
-    def send(self, datagram: bytes) -> bool:
+    def send(self, datagram: Datagram) -> bool:
         """Send one datagram, or keep it while the peer is slow; False if too much waits or it is too long."""
         if self._closed or not 0 < len(datagram) <= MAX_DATAGRAM:
             return False

@@ -1,4 +1,4 @@
-"""One UDP socket read in the event loop's own callback: no task, no queue."""
+"""One UDP socket read in the event loop's own callback into the packet buffer: no task, no queue, no copy."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from collections.abc import Callable
 
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
+from relay.rtc.packet import READ_BYTES, VIEW, Datagram
 
 _LOG = logging.getLogger(__name__)
-# One more than the largest datagram that is of use, so that a longer one is seen to be too long.
-_READ_BYTES = 2_048
 _BUFFER_BYTES = 1 << 20
 _LOGGED_FAILURES = 10
 
 
 class UdpSocket:
-    """A bound UDP socket that hands every datagram to `on_datagram(datagram, address)`.
+    """A bound UDP socket that calls `on_read(size, address)` for every datagram it has read into the packet buffer.
 
     `dropped` is the owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer
     talks, more on a shared port.
@@ -30,7 +29,7 @@ class UdpSocket:
         self,
         host: str,
         port: int,
-        on_datagram: Callable[[bytes, Address], None],
+        on_read: Callable[[int, Address], None],
         dropped: Counter[DropCause],
         reads_per_wake: int = 1,
         buffer_bytes: int = _BUFFER_BYTES,
@@ -48,12 +47,11 @@ class UdpSocket:
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
-        self._receive = self._socket.recvfrom
-        self._on_datagram = on_datagram
+        self._receive = self._socket.recvfrom_into
+        self._on_read = on_read
         self._reads = range(reads_per_wake)
         self._loop = asyncio.get_running_loop()
         self._dropped = dropped
-        self._connected = False
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
     @property
@@ -61,21 +59,40 @@ class UdpSocket:
         """The local port."""
         return int(self._socket.getsockname()[1])
 
-    def send(self, datagram: bytes, address: Address) -> bool:
+    def send(self, datagram: Datagram, address: Address) -> bool:
         """Send at once; False if the kernel does not take it (full buffer, no route): UDP may lose, it never waits."""
         try:
-            if self._connected:
-                self._socket.send(datagram)
-            else:
-                self._socket.sendto(datagram, address)
+            self._socket.sendto(datagram, address)
         except OSError:
             return False
         return True
 
-    def connect(self, address: Address) -> None:
-        """Talk to one address only from now on; the kernel drops what others send."""
+    def sender(self, address: Address) -> Callable[[Datagram], bool]:
+        """`send` to one address, at one call less."""
+        sendto = self._socket.sendto
+
+        def send(datagram: Datagram) -> bool:
+            try:
+                sendto(datagram, address)
+            except OSError:
+                return False
+            return True
+
+        return send
+
+    def connect(self, address: Address) -> Callable[[Datagram], bool]:
+        """Talk to one address only from now on, the kernel drops what others send; returns the sending end."""
         self._socket.connect(address)
-        self._connected = True
+        to_peer = self._socket.send
+
+        def send(datagram: Datagram) -> bool:
+            try:
+                to_peer(datagram)
+            except OSError:
+                return False
+            return True
+
+        return send
 
     def close(self) -> None:
         """Stop reading and free the port."""
@@ -86,14 +103,14 @@ class UdpSocket:
     def _readable(self) -> None:
         for _ in self._reads:
             try:
-                datagram, address = self._receive(_READ_BYTES)
+                size, address = self._receive(VIEW, READ_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
                 # An ICMP error of an earlier send; the consent checks decide what it means.
                 return
             try:
-                self._on_datagram(datagram, address)
+                self._on_read(size, address)
             except Exception:  # noqa: BLE001
                 # A fault in the handling of one datagram must not cost anybody else theirs.
                 self._dropped[DropCause.INTERNAL] += 1

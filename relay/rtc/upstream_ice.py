@@ -14,12 +14,13 @@ from collections.abc import Callable
 from relay.config import EgressSettings
 from relay.core.ice_check import ControllingAgent
 from relay.core.ice_check_pairs import CheckTimes, IceParameters, Way, WayKind
-from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
+from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify, is_rtp
 from relay.core.sdp import RemoteDescription
 from relay.core.stun import Address
 from relay.rtc.egress import Egress
 from relay.rtc.egress_line import Line
 from relay.rtc.ice_lite import Inlets
+from relay.rtc.packet import DATA, Datagram
 
 # DTLS datagrams of one flight that may come before a pair is selected.
 _EARLY_DATAGRAMS = 8
@@ -55,7 +56,7 @@ class UpstreamIce:
         self._decided: asyncio.Future[None] = self._loop.create_future()
         self._agent: ControllingAgent | None = None
         self._lines: dict[int, Line] = {}
-        self._selected: Line | None = None
+        self._send: Callable[[Datagram], bool] | None = None
         self._remote: Address | None = None
         self._early: list[tuple[bytes, int, Address]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -72,9 +73,16 @@ class UpstreamIce:
         self.on_settled()
         await self._decided
 
-    def send(self, datagram: bytes) -> bool:
+    def send(self, datagram: Datagram) -> bool:
         """Send to the selected pair; False before there is one."""
-        return self._selected is not None and self._remote is not None and self._selected.send(datagram, self._remote)
+        return self._send is not None and self._send(datagram)
+
+    def on_packet(self, size: int, address: Address) -> bool:
+        """Take the datagram in the packet buffer if it is the service's media; False if it has to be judged."""
+        if address[:2] != self._remote or not is_rtp(DATA, size):
+            return False
+        self._inlets.packet(size)
+        return True
 
     def on_datagram(self, number: int, datagram: bytes, address: Address) -> None:
         """Judge one datagram by length, first byte and source, and hand it on."""
@@ -103,7 +111,7 @@ class UpstreamIce:
         if self._timer is not None:
             self._timer.cancel()
         self._decided.cancel()
-        self._selected = None
+        self._send = None
         await self._egress.close()
 
     # --- WayOwner ----------------------------------------------------------------------------------------------------
@@ -154,7 +162,7 @@ class UpstreamIce:
         agent = self._agent
         if agent is None or self._over:
             return
-        if agent.selected is not None and self._selected is None:
+        if agent.selected is not None and self._send is None:
             self._select(agent.selected.way, agent.selected.address)
         elif agent.failed and not self._decided.done():
             self._decided.set_exception(ConnectionError(self._why()))
@@ -168,9 +176,9 @@ class UpstreamIce:
         self._timer = None if at is None else self._loop.call_at(at, self._on_timer)
 
     def _select(self, way: Way, address: Address) -> None:
-        self._selected = self._egress.keep(way.number)
-        self._lines = {way.number: self._selected}
-        self._selected.connect(address)
+        line = self._egress.keep(way.number)
+        self._lines = {way.number: line}
+        self._send = line.connect(address)
         self._remote = address
         self.transport = way.kind
         # The service may begin DTLS before the answer to our check is here; a ClientHello lost costs a second.

@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,3 +66,12 @@ async def test_judging_events_is_timed():
     figures = [float(line.split()[-2]) for line in out.splitlines() if line.endswith(" us")]
     assert len(figures) == 2
     assert min(figures) > 0
+
+
+@pytest.mark.parametrize("direction", [(), ("--upward", "--delayed")])
+async def test_forwarding_events_is_timed(direction):
+    code, out, err = await run("benchmarks.event_path", "--sessions", "2", "--seconds", "1", *direction)
+    assert code == 0, err
+    figures = [float(line.split()[-2]) for line in out.splitlines() if line.endswith(" us")]
+    assert len(figures) == 2
+    assert 0 < figures[1] <= figures[0]

@@ -16,7 +16,7 @@ from relay.conversation import Conversation
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.event_filter import EventFilter
 from relay.rtc.bridge import Bridge
-from relay.rtc.dtls import DtlsPath, DtlsSession
+from relay.rtc.dtls import DtlsSession
 from relay.rtc.ice_lite import IceLiteAgent
 from relay.rtc.leg import Leg
 from relay.rtc.rtp_stream import RtpStream
@@ -25,7 +25,7 @@ from relay.rtc.udp import UdpSocket
 from relay.rtc.upstream_ice import UpstreamIce
 from relay.session import Session
 
-OF_A_SESSION = (Conversation, Session, Bridge, EventFilter, Leg, RtpStream, DtlsPath, DtlsSession, Association,
+OF_A_SESSION = (Conversation, Session, Bridge, EventFilter, Leg, RtpStream, DtlsSession, Association,
                 IceLiteAgent, UpstreamIce, UdpSocket)  # fmt: skip
 SESSIONS = 200
 WARM_UP = 120

@@ -145,13 +145,13 @@ async def test_a_message_above_the_limit_costs_only_itself():
 
 async def test_a_message_that_ignores_the_limit_ends_the_session_and_is_never_kept_whole(monkeypatch):
     kept = []
-    receive = Association._receive_data_chunk
+    receive = Association.receive
 
-    async def watched_receive(self, chunk):
-        await receive(self, chunk)
-        kept.append(sum(len(each.user_data) for s in self._inbound_streams.values() for each in s.reassembly))
+    def watched_receive(self, packet):
+        receive(self, packet)
+        kept.append(self.incomplete_bytes)
 
-    monkeypatch.setattr(Association, "_receive_data_chunk", watched_receive)
+    monkeypatch.setattr(Association, "receive", watched_receive)
     async with watched() as watch, client_of(watch) as client:
         await client.connect()
         client.peer.sctp._remote_max_message_size = 0

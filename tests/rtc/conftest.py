@@ -56,6 +56,7 @@ class Line:
         self.passes: Callable[[bytes], bool] = lambda _: True
 
     def send(self, datagram: bytes) -> bool:
+        datagram = bytes(datagram)  # it may be a piece of the packet buffer
         self.sent.append(datagram)
         if self.passes(datagram):
             asyncio.get_running_loop().call_soon(self.deliver, datagram)
@@ -133,8 +134,6 @@ def make_leg():
 
 
 def _local(leg: Leg, setup: str, *addresses: tuple[str, int]) -> LocalTransport:
-    # Private name: the certificate is the transport's own business once it is made.
-    certificate = leg._dtls._RTCDtlsTransport__local_certificate
-    fingerprint, lite = fingerprint_of(certificate), bool(addresses)
+    fingerprint, lite = fingerprint_of(leg._dtls.certificate), bool(addresses)
     candidates = tuple(LocalCandidate("udp", host, port) for host, port in addresses)
     return LocalTransport(UFRAG, PWD, fingerprint, setup, leg.stream.ssrc, 1, candidates=candidates, ice_lite=lite)

@@ -24,6 +24,7 @@ from relay.core.stun import binding_success, parse_binding_request
 from relay.rtc import egress, egress_turn
 from relay.rtc.egress_tcp import open_stream
 from relay.rtc.ice_lite import Inlets
+from relay.rtc.packet import VIEW
 from relay.rtc.upstream_ice import UpstreamIce
 
 UFRAG, PWD = "u" * 16, "p" * 32
@@ -111,7 +112,8 @@ class Ends:
         self.dropped = Counter()
 
     def ice(self, settings, times=None):
-        inlets = Inlets(self.taken.append, self.taken.append, self.taken.append)
+        take = self.taken.append
+        inlets = Inlets(lambda size: take(bytes(VIEW[:size])), take, take, take)
         return UpstreamIce(UFRAG, PWD, inlets, self.dropped, self.lost.set, egress=settings, times=times)
 
 
@@ -163,7 +165,7 @@ async def test_udp_ports_come_from_the_range(udp_service, connect):
     ports = []
     for _ in range(3):
         ice = await connect(settings, at(udp_service))
-        ports.append(ice._selected.port)
+        ports.append(next(iter(ice._lines.values())).port)
     assert set(ports) <= set(range(first, first + 8))
     assert len(set(ports)) == 3
 
@@ -269,7 +271,7 @@ async def test_a_service_that_hangs_up_at_once_is_not_waited_for(tcp_service, co
 
 async def test_a_fault_in_a_handler_costs_one_datagram(tcp_service, connect, ends):
     ice = await connect(TCP_ONLY, at(tcp_service, "tcp"))
-    ice._inlets = Inlets(lambda _: 1 / 0, ends.taken.append, ends.taken.append)
+    ice._inlets = Inlets(lambda _: 1 / 0, lambda _: 1 / 0, ends.taken.append, ends.taken.append)
     tcp_service.streams[0].transport.write(frame(HELLO) + frame(RTP))
     await settled(lambda: not ends.taken)
     assert ends.taken == [RTP]
@@ -283,7 +285,7 @@ async def test_a_slow_service_costs_media_first_then_all_and_then_its_consent(tc
     while ice.send(RTP):
         sent += len(RTP)
         assert sent < 64 << 20
-    transport = ice._selected._transport
+    transport = next(iter(ice._lines.values()))._transport
     assert 8_192 < transport.get_write_buffer_size() < 8_192 + 2 * len(RTP)
     while ice.send(HELLO + bytes(1000)):
         pass

@@ -13,6 +13,7 @@ from aioice import stun
 from relay.core.rtp import DropCause
 from relay.rtc.endpoint import Endpoint
 from relay.rtc.ice_lite import MAX_PATHS, IceLiteAgent, Inlets, SeenChecks
+from relay.rtc.packet import READ_BYTES, VIEW, load
 from relay.rtc.path import Path, Transport
 
 CLIENT_HELLO = b"\x16\xfe\xff" + bytes(60)
@@ -32,7 +33,11 @@ class Taken:
 
     @property
     def inlets(self) -> Inlets:
-        return Inlets(self.dtls.append, self.rtp.append, self.rtcp.append)
+        def took(datagram: bytes) -> bool:
+            self.rtp.append(datagram)
+            return True
+
+        return Inlets(lambda size: took(bytes(VIEW[:size])), self.dtls.append, took, self.rtcp.append)
 
     def __len__(self) -> int:
         return len(self.dtls) + len(self.rtp) + len(self.rtcp)
@@ -65,7 +70,9 @@ class Wire:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.sent: list[tuple[bytes, object]] = []
-        endpoint._inlets[0].socket.send = lambda datagram, address: self.sent.append((datagram, address)) or True
+        endpoint._inlets[0].socket.sender = lambda address: (
+            lambda datagram: self.sent.append((bytes(datagram), address)) or True
+        )
 
     def last(self, key: str) -> stun.Message:
         """The last answer, whose integrity aioice checks with the key."""
@@ -76,7 +83,7 @@ class Wire:
 
 def arrive(endpoint: Endpoint, datagram: bytes, address: tuple[str, int]) -> None:
     """A datagram as the socket hands it over."""
-    endpoint._inlets[0]._on_datagram(datagram, address)
+    endpoint._inlets[0]._on_read(load(datagram[:READ_BYTES]), address)
 
 
 def held(endpoint: Endpoint) -> set[tuple[str, int]]:

@@ -15,6 +15,7 @@ from support.service import CLIENT_KEY
 from support.sessions import watched
 
 from relay.core.rtp import DatagramKind, DropCause, classify
+from relay.rtc.packet import VIEW
 
 ROUNDS = 3
 FLOOD = 600
@@ -73,8 +74,8 @@ async def scene():
     ):
         sniffed: list[bytes] = []
         port = watch.world.relay.registry._host._plane.endpoint._inlets[0].socket
-        take = port._on_datagram
-        port._on_datagram = lambda datagram, address: sniffed.append(datagram) or take(datagram, address)
+        take = port._on_read
+        port._on_read = lambda size, address: sniffed.append(bytes(VIEW[:size])) or take(size, address)
         await udp.connect()
         status, answer = await tcp.post_offer(await tcp.offer(), await tcp.mint())
         assert status == 201
@@ -82,7 +83,7 @@ async def scene():
         for client in (udp, tcp):
             await client.event("session.created")
         await udp.until(lambda: {classify(each) for each in sniffed} >= EVERY_KIND)
-        port._on_datagram = take
+        port._on_read = take
         yield Scene(watch, udp, tcp, sniffed)
         for client in (udp, tcp):
             assert await client.hang_up() == 200

@@ -44,7 +44,7 @@ from relay.core.policy import policy_from_instructions
 from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
 from relay.errors import EndReason, ErrorCode
-from relay.rtc.dtls import REPLAY_WINDOW, DtlsPath, SharedCertificate
+from relay.rtc.dtls import REPLAY_WINDOW, DtlsSession, SharedCertificate
 from relay.rtc.leg import LegFault
 
 
@@ -112,7 +112,7 @@ async def test_nothing_is_told_after_close(pair, heard):
     await pair.leg.close()
     await asyncio.sleep(0)
     assert (heard.texts, heard.faults) == ([], [])
-    assert pair.leg._path._closed
+    assert pair.leg._dtls.state == "closed"
 
 
 async def test_another_certificate_than_described_is_refused(make_leg, connect):
@@ -129,24 +129,28 @@ async def test_another_certificate_than_described_is_refused(make_leg, connect):
     await asyncio.gather(leg.close(), other.close())
 
 
+def dtls(dropped):
+    return DtlsSession(lambda _: True, SharedCertificate().current(), dropped, lambda: None)
+
+
 async def test_a_plaintext_alert_ends_no_handshake():
     """Anybody can forge the peer's address on the service's side of a network."""
-    path = DtlsPath(lambda _: True, dropped := Counter())
-    path.feed(b"\x15\xfe\xfd\x00\x00" + bytes(6) + b"\x00\x02\x02\x28")
-    path.feed(b"\x16\xfe\xfd" + bytes(20))
-    assert (dropped, path._queue.qsize()) == ({DropCause.DTLS_REFUSED: 1}, 1)
+    session = dtls(dropped := Counter())
+    session.feed(b"\x15\xfe\xfd\x00\x00" + bytes(6) + b"\x00\x02\x02\x28")
+    session.feed(b"\x16\xfe\xfd" + bytes(20))
+    assert (dropped, len(session._early)) == ({DropCause.DTLS_REFUSED: 1}, 1)
 
 
 async def test_datagrams_for_the_handshake_are_bounded():
-    path = DtlsPath(lambda _: True, dropped := Counter())
+    session = dtls(dropped := Counter())
     for _ in range(1000):
-        path.feed(b"\x16\xfe\xfd" + bytes(20))
-    assert path._queue.qsize() == 128
+        session.feed(b"\x16\xfe\xfd" + bytes(20))
+    assert len(session._early) == 128
     assert dropped == {DropCause.DTLS_QUEUE_FULL: 1000 - 128}
-    path.close()
-    for _ in range(2):
-        with pytest.raises(ConnectionError):
-            await path._recv()
+    session.close()
+    assert not session._early
+    assert not await session.handshake("client", ())
+    assert not session.send(b"too late")
 
 
 def test_one_certificate_and_one_context_serve_the_process():
@@ -196,5 +200,4 @@ def test_counted_events_survive_another_process():
 
 
 def _fingerprints(leg):
-    certificate = leg._dtls._RTCDtlsTransport__local_certificate
-    return tuple(Fingerprint(each.algorithm, each.value) for each in certificate.getFingerprints())
+    return tuple(Fingerprint(each.algorithm, each.value) for each in leg._dtls.certificate.getFingerprints())

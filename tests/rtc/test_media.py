@@ -16,6 +16,7 @@ from relay.core.rtcp import Report, parse_compound
 from relay.core.rtp import DatagramKind, DropCause
 from relay.core.sdp_build import OFFERED_PAYLOAD_TYPE
 from relay.rtc.bridge import Bridge
+from relay.rtc.packet import VIEW, load
 
 INSTRUCTIONS = "You are Contoso's assistant."
 
@@ -39,18 +40,23 @@ async def pair(make_leg, connect):
 def received(pair):
     """Packets our leg would forward."""
     packets = []
-    pair.leg.stream.forward = packets.append
+    pair.leg.stream.forward = lambda size: packets.append(bytes(VIEW[:size]))
     return packets
+
+
+def protected(stream, packet):
+    """A packet as the stream would put it on the wire, whatever is in its header."""
+    return bytes(VIEW[: stream._transmit.protect(load(packet))])
 
 
 def inject(pair, packet):
     """Give our leg a packet that its peer protected, whatever is in its header."""
-    pair.leg.inlets.rtp(pair.peer.stream._transmit.protect(packet))
+    pair.leg.inlets.rtp(protected(pair.peer.stream, packet))
 
 
 async def test_packets_go_through_with_the_senders_own_ssrc(pair, received):
     for sequence in (65_534, 65_535, 0, 1):
-        pair.peer.stream.send(rtp(sequence))
+        pair.peer.stream.send(load(rtp(sequence)))
     await turns()
     assert [unpack_from("!HII", each, 2)[0] for each in received] == [65_534, 65_535, 0, 1]
     assert {unpack_from("!I", each, 8)[0] for each in received} == {0x2222}
@@ -63,7 +69,7 @@ async def test_packets_go_through_with_the_senders_own_ssrc(pair, received):
 
 async def test_header_extensions_are_not_carried(pair, received):
     extended = rtp(1, first=0x90, payload=pack("!HH", 0xBEDE, 1) + b"\x10\xff\x00\x00" + b"opus")
-    pair.peer.stream.send(extended)
+    pair.peer.stream.send(load(extended))
     await turns()
     assert (received[0][0], received[0][12:]) == (0x80, b"opus")
 
@@ -75,8 +81,8 @@ async def test_a_third_source_is_dropped_before_it_costs_a_context(pair, receive
     assert [unpack_from("!I", each, 8)[0] for each in received] == [0xA, 0xB]
     assert pair.leg.stream.dropped == {DropCause.SSRC: 3}
     # libsrtp never heard of it: what it had unprotected once it would call a replay now.
-    third = pair.peer.stream._transmit.protect(rtp(9, ssrc=0xC))
-    assert pair.leg.stream._receive.unprotect(third)
+    third = protected(pair.peer.stream, rtp(9, ssrc=0xC))
+    assert pair.leg.stream._receive.unprotect(load(third)) > 0
 
 
 async def test_sources_that_do_not_authenticate_use_up_nothing(pair, received):
@@ -104,12 +110,12 @@ async def test_a_third_rtcp_source_is_dropped_before_it_costs_a_context(pair):
 async def test_what_is_dropped_has_its_cause(pair, received):
     stream = pair.leg.stream
     inject(pair, rtp(1))
-    again, forged = (pair.peer.stream._transmit.protect(rtp(number)) for number in (2, 3))
+    again, forged = (protected(pair.peer.stream, rtp(number)) for number in (2, 3))
     cases = [
         (again, None),
         (again, DropCause.REPLAY),
         (forged[:-1] + bytes([forged[-1] ^ 1]), DropCause.NOT_AUTHENTIC),
-        (pair.peer.stream._transmit.protect(rtp(4, payload_type=8)), DropCause.PAYLOAD_TYPE),
+        (protected(pair.peer.stream, rtp(4, payload_type=8)), DropCause.PAYLOAD_TYPE),
         (b"\x80\x6f\x00\x01", DropCause.MALFORMED),
     ]
     for datagram, cause in cases:
@@ -122,7 +128,7 @@ async def test_what_is_dropped_has_its_cause(pair, received):
 
 async def test_old_packets_are_replays(pair, received):
     """A window of 128: what is older cannot be told from a replay, and is one."""
-    late = [pair.peer.stream._transmit.protect(rtp(number)) for number in range(1, 200)]
+    late = [protected(pair.peer.stream, rtp(number)) for number in range(1, 200)]
     for datagram in (late[198], late[198 - 127], late[198 - 128]):
         pair.leg.inlets.rtp(datagram)
     assert len(received) == 2
@@ -145,7 +151,7 @@ async def test_nothing_is_taken_before_the_handshake(make_leg):
     leg = make_leg()
     leg.inlets.rtp(rtp(1))
     leg.inlets.rtcp(b"\x80\xc9" + bytes(20))
-    leg.stream.send(rtp(1))
+    leg.stream.send(load(rtp(1)))
     assert leg.stream.dropped == {DropCause.NOT_READY: 2, DropCause.OTHER_LEG_NOT_READY: 1}
 
 
@@ -157,7 +163,7 @@ async def test_reports_say_what_was_sent_lost_and_how_long_it_takes(pair, receiv
     lost = set(range(10, 20))
     pair.back.passes = lambda datagram: unpack_from("!H", datagram, 2)[0] not in lost
     for sequence in range(50):
-        pair.peer.stream.send(rtp(sequence))
+        pair.peer.stream.send(load(rtp(sequence)))
     await turns()
     pair.back.passes = lambda _: True
     now = time.time()
@@ -223,11 +229,12 @@ async def test_the_media_gate(make_leg, connect):
     bridge.join(down, up)
     client, service = await connect(down, 0xC1), await connect(up, 0x5E)
     at_service, at_client = [], []
-    service.peer.stream.forward, client.peer.stream.forward = at_service.append, at_client.append
+    service.peer.stream.forward = lambda size: at_service.append(bytes(VIEW[:size]))
+    client.peer.stream.forward = lambda size: at_client.append(bytes(VIEW[:size]))
 
     for sequence in range(5):
-        client.peer.stream.send(rtp(sequence))
-        service.peer.stream.send(rtp(sequence))
+        client.peer.stream.send(load(rtp(sequence)))
+        service.peer.stream.send(load(rtp(sequence)))
     client.leg.inlets.rtp(rtp(9, ssrc=0xC1) + bytes(16))
     await turns()
     counted = bridge.counters()
@@ -239,7 +246,7 @@ async def test_the_media_gate(make_leg, connect):
 
     created = {"type": "session.created", "event_id": "e", "session": {"type": "realtime", "instructions": "others"}}
     bridge.on_text(LegName.UPSTREAM, json.dumps(created))
-    client.peer.stream.send(rtp(5))
+    client.peer.stream.send(load(rtp(5)))
     await turns()
     assert (listener.in_force, service.out.media()) == (0, [])
 
@@ -247,8 +254,8 @@ async def test_the_media_gate(make_leg, connect):
     bridge.on_text(LegName.UPSTREAM, json.dumps(updated))
     assert listener.in_force == 1
     for sequence in (6, 7):
-        client.peer.stream.send(rtp(sequence, payload=b"from client"))
-        service.peer.stream.send(rtp(sequence, payload=b"from service"))
+        client.peer.stream.send(load(rtp(sequence, payload=b"from client")))
+        service.peer.stream.send(load(rtp(sequence, payload=b"from service")))
     await turns(10)
     assert [each[12:] for each in at_service] == [b"from client"] * 2
     assert [each[12:] for each in at_client] == [b"from service"] * 2

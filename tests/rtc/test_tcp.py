@@ -364,7 +364,7 @@ async def test_a_fault_of_a_leg_costs_one_datagram(bench, caplog):
     def fail(_datagram):
         raise ZeroDivisionError
 
-    agent = bench.endpoint.add_agent(type(taken.inlets)(fail, taken.rtp.append, taken.rtcp.append), "peer")
+    agent = bench.endpoint.add_agent(type(taken.inlets)(fail, fail, taken.rtp.append, taken.rtcp.append), "peer")
     plug = await bench.plug()
     await plug.send(check(agent, nominate=True), CLIENT_HELLO, RTP)
     await bench.until(lambda: taken.rtp)

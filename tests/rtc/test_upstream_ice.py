@@ -13,6 +13,7 @@ from relay.core.ice_check_pairs import CheckTimes, WayKind
 from relay.core.rtp import DropCause
 from relay.core.sdp import AudioMedia, Candidate, Fingerprint, RemoteDescription
 from relay.rtc.ice_lite import Inlets
+from relay.rtc.packet import VIEW
 from relay.rtc.upstream_ice import UpstreamIce
 
 UFRAG, PWD = "u" * 16, "p" * 32
@@ -81,7 +82,10 @@ async def make_ice(taken):
     made = []
 
     def make(**keywords):
-        inlets = Inlets(taken["dtls"].append, taken["rtp"].append, taken["rtcp"].append)
+        inlets = Inlets(
+            lambda size: taken["rtp"].append(bytes(VIEW[:size])),
+            *(taken[kind].append for kind in ("dtls", "rtp", "rtcp")),
+        )
         made.append(UpstreamIce(UFRAG, PWD, inlets, Counter(), lambda: taken["lost"].append(True), **keywords))
         return made[-1]
 
@@ -209,7 +213,9 @@ async def test_without_a_candidate_of_use_there_is_no_connection(ice):
 
 async def test_close_frees_everything_at_any_time(service, taken):
     before = held()
-    inlets = Inlets(taken["dtls"].append, taken["rtp"].append, taken["rtcp"].append)
+    inlets = Inlets(
+        lambda size: taken["rtp"].append(bytes(VIEW[:size])), *(taken[kind].append for kind in ("dtls", "rtp", "rtcp"))
+    )
     for answers in (True, False):
         service.answers = lambda _, answers=answers: answers
         end = UpstreamIce(UFRAG, PWD, inlets, Counter(), lambda: None)
