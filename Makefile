@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo run test network check static bench fuzz format clean help
+.PHONY: demo run test network check static bench bench-events bench-network fuzz format clean help
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
@@ -16,6 +16,7 @@ help:
 	@echo "make check   format, lint, types, import contracts, tests"
 	@echo "make fuzz    look for events that break parser or filter (FUZZ_SECONDS=600)"
 	@echo "make bench   measure the relay beside the stock aiortc way"
+	@echo "make bench-events, bench-network   what judging and carrying events costs; a thousand idle sessions, an attack"
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -46,6 +47,14 @@ static: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.forwarding
+
+bench-events: $(STAMP)
+	$(BIN)/python -m benchmarks.policy
+	$(BIN)/python -m benchmarks.event_path
+
+bench-network: $(STAMP)
+	$(BIN)/python -m benchmarks.idle --sessions 1000
+	$(BIN)/python -m benchmarks.hostile
 
 fuzz: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
