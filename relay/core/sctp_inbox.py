@@ -27,8 +27,9 @@ from relay.core.sctp_packet import (
 # Bytes kept that came before others that are missing. The message that is being put together is not counted: a window
 # shut by a message that needs it open to become whole would never open again.
 WINDOW = 1 << 20
-# Chunks kept that came before one that is missing; more than these are not acknowledged, and come again.
-_MOST_EARLY = 1_024
+# Chunks kept that came before one that is missing; more than these are not acknowledged, and come again. Enough for
+# the largest message of a browser; every packet is answered with a list of them, which a flood makes us sort.
+_MOST_EARLY = 256
 _LARGEST_OFFSET = 0xFFFF
 # RFC 9260 section 6.2: a SACK for every second packet, and none later than this.
 SACK_SECONDS = 0.2

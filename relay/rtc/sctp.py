@@ -261,8 +261,8 @@ class Association(RTCSctpTransport):
         self._write(sack_chunk(*self._inbox.sack()))
         return None
 
-    def _write(self, chunks: bytes) -> None:
-        head = self._addresses
+    def _write(self, chunks: bytes, addresses: bytes | None = None) -> None:
+        head = addresses or self._addresses
         checksum = crc32c(head + _NO_CHECKSUM + chunks)
         if not self._dtls.send(head + _CHECKSUM.pack(checksum) + chunks):
             self._closed_by("DTLS closed")
@@ -351,9 +351,12 @@ class Association(RTCSctpTransport):
         await super()._transmit_reconfig()
 
     async def _send_chunk(self, chunk: Chunk) -> None:
-        # An INIT goes to no association yet (RFC 9260 section 8.5.1), although we may know the peer's by now.
-        tag = 0 if isinstance(chunk, InitChunk) else self._remote_verification_tag
-        self._addresses = _ADDRESSES.pack(self._local_port, self._remote_port or 0, tag)
+        local, remote = self._local_port, self._remote_port or 0
+        if isinstance(chunk, InitChunk):
+            # It goes to no association yet (RFC 9260 section 8.5.1), although we may know the peer's by now.
+            self._write(bytes(chunk), _ADDRESSES.pack(local, remote, 0))
+            return
+        self._addresses = _ADDRESSES.pack(local, remote, self._remote_verification_tag)
         self._write(bytes(chunk))
 
     def _set_state(self, state: RTCSctpTransport.State) -> None:

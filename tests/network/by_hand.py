@@ -84,7 +84,7 @@ def _directions(there: World, name: str) -> str:
 
 On the client, as root:
   {inside} curl -s {there.relay.url}/ | head
-  {inside} chromium --no-sandbox --user-data-dir=/tmp/lab-profile \\
+  {inside} chromium --no-sandbox --user-data-dir={lab.directory}/profile \\
       --unsafely-treat-insecure-origin-as-secure={there.relay.url} '{there.relay.url}/#key={CLIENT_KEY}'
 On the relay:
   {shlex.join(lab.hosts["relay"].command())} curl -s http://127.0.0.1:8081/metrics

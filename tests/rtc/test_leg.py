@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 from aiortc.rtcdtlstransport import SRTP_PROFILES
+from aiortc.rtcsctptransport import InitChunk
 
 from relay.core.lifecycle import (
     ClientGone,
@@ -61,6 +62,18 @@ async def test_events_go_both_ways_in_order(pair, heard):
     await pair.heard.until(lambda: len(pair.heard.texts) == 100)
     assert heard.texts == [f"down {number} é" for number in range(100)]
     assert pair.heard.texts == [f"up {number}" for number in range(100)]
+
+
+async def test_an_init_sent_again_changes_nothing_of_what_follows(pair, heard):
+    # Both ends begin at once, and the answer to ours comes after its timer rang.
+    association = pair.leg._association
+    init = InitChunk()
+    init.initiate_tag, init.initial_tsn = association._local_verification_tag, association._local_tsn
+    init.advertised_rwnd, init.outbound_streams, init.inbound_streams = 1 << 17, 16, 16
+    await association._send_chunk(init)
+    assert pair.leg.send_text("after it")
+    await pair.heard.until(lambda: pair.heard.texts)
+    assert pair.heard.texts == ["after it"]
 
 
 async def test_the_largest_message_arrives_and_a_larger_one_is_not_sent(pair, heard):
