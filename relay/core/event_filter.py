@@ -66,16 +66,6 @@ class EventFilter:
         self._expiry_told = False
 
     @property
-    def confirmed(self) -> bool:
-        """Whether the service has confirmed once that the policy is in force."""
-        return self._keeper.confirmed
-
-    @property
-    def expires_at(self) -> int | None:
-        """When the service ends the session, Unix time, as far as it said."""
-        return self._keeper.expires_at
-
-    @property
     def settled(self) -> bool:
         """Whether the policy is proved to be in force whole."""
         return self._keeper.settled
@@ -84,6 +74,14 @@ class EventFilter:
         """Say how many bytes the largest message may have that a side takes, once its description is read."""
         self._out.client_message_bytes = client or self._out.client_message_bytes
         self._out.service_message_bytes = service or self._out.service_message_bytes
+
+    def binary(self, leg: LegName) -> list[Action]:
+        """A binary message, never read as text: the client's is refused, the service's withheld."""
+        if self._ended:
+            return []
+        if leg is LegName.UPSTREAM:
+            return [self._out.withheld(_OTHER, Rule.FRAMING)]
+        return self._refuse(_OTHER, EventError(ErrorCode.INVALID_EVENT), None)
 
     # --- from the client -------------------------------------------------------------------------------------------
 
@@ -101,10 +99,6 @@ class EventFilter:
         self._queue.append(text)
         return []
 
-    def client_binary(self, _size: int) -> list[Action]:
-        """A binary message of the client: refused, never read as text."""
-        return [] if self._ended else self._refuse(_OTHER, EventError(ErrorCode.INVALID_EVENT), None)
-
     def client_over_rate(self) -> list[Action]:
         """A message of the client that came above its rate: refused unread."""
         if self._ended:
@@ -120,7 +114,7 @@ class EventFilter:
         """
         if self._ended:
             return []
-        if not self.confirmed:
+        if not self._keeper.confirmed:
             self._next_policy = policy
             return []
         self._out.view = self._out.view.replaced_by(policy, self._start.model)
@@ -128,7 +122,7 @@ class EventFilter:
 
     def client_returned(self) -> list[Action]:
         """Another peer of the client took over: it is told the session in force, and no answer to the one before it."""
-        if self._ended or not self.confirmed:
+        if self._ended or not self._keeper.confirmed:
             return []
         self._ledger.disown()
         # What waited for the gate was the former peer's, and so was what it asked in the meantime.
@@ -224,7 +218,7 @@ class EventFilter:
         if self._start.service_dialect is Dialect.PREVIEW:
             name = ga_server_type(name)
         known, was_open = name in SERVER_EVENT_TYPES, self._keeper.is_open
-        actions = self._judge_server(name, event, text, now_unix) if known else self._out.unknown(event, text)
+        actions = self._judge_server(name, event, text) if known else self._out.unknown(event, text)
         if not was_open:
             actions = self._release(actions) if self._keeper.is_open else self._hold_back(actions)
         if self._ledger.updates_due:
@@ -237,17 +231,13 @@ class EventFilter:
         """What the time says: an update of the relay's own has a deadline, whether the service speaks or not."""
         return [] if self._ended else self._noted(self._keeper.tick(now_unix))
 
-    def server_binary(self, _size: int) -> list[Action]:
-        """A binary message of the service: withheld."""
-        return [] if self._ended else [self._out.withheld(_OTHER, Rule.FRAMING)]
-
-    def _judge_server(self, name: str, event: dict[str, Any], text: str, now_unix: float) -> list[Action]:
+    def _judge_server(self, name: str, event: dict[str, Any], text: str) -> list[Action]:
         self._past.responses.follow(name, event)
         match name:
             case "session.created":
-                return self._keeper.created(event, now_unix, len(text))
+                return self._keeper.created(event, len(text))
             case "session.updated":
-                return self._keeper.updated(event, now_unix, len(text))
+                return self._keeper.updated(event, len(text))
             case "error":
                 return self._service_error(event)
             case "rate_limits.updated" if not self._out.view.written.events.rate_limits:
@@ -338,12 +328,13 @@ class EventFilter:
 
     # --- notices ---------------------------------------------------------------------------------------------------
 
-    def notice_ending(self, reason: EndReason, seconds_left: int) -> str:
-        """The text that announces the end to the client."""
-        return dump_event(notices.ending(self._next_id(), reason, seconds_left))
+    def notice(self, reason: EndReason, seconds_left: int | None = None) -> str | None:
+        """The text that tells the client of the end, in so many seconds or now.
 
-    def notice_end(self, reason: EndReason) -> str | None:
-        """The text of the last event to the client; None when nobody hears it, or the service has said it."""
+        None where nobody hears it, or where the service has said it.
+        """
+        if seconds_left is not None:
+            return dump_event(notices.ending(self._next_id(), reason, seconds_left))
         if reason is EndReason.SESSION_EXPIRED and self._expiry_told:
             return None
         event = notices.end(self._next_id(), reason)

@@ -46,7 +46,6 @@ class SessionKeeper:
         functions = start.client_functions
         brought = None if functions is None else Brought(start.client_instructions, functions)
         self.confirmed = False
-        self.expires_at: int | None = None
         self._start = start
         self._out = wording
         self._ledger = ledger
@@ -128,10 +127,10 @@ class SessionKeeper:
 
     # --- what is answered ------------------------------------------------------------------------------------------
 
-    def created(self, event: dict[str, Any], now_unix: float, size: int) -> list[Action]:
+    def created(self, event: dict[str, Any], size: int) -> list[Action]:
         """Judge a `session.created`; the first one that shows the policy in force opens the gate."""
         first = self._force.created is None
-        self._take_session(event, now_unix, size)
+        self._take_session(event, size)
         if first:
             self._force.created = event
         drift = self._force.drift()
@@ -145,13 +144,13 @@ class SessionKeeper:
         judged = self._out.judged(LegName.UPSTREAM, "session.created", Verdict.REWRITE, rule)
         return [judged, *self._confirm(), *self._mend(drift)]
 
-    def updated(self, event: dict[str, Any], now_unix: float, size: int) -> list[Action]:
+    def updated(self, event: dict[str, Any], size: int) -> list[Action]:
         """Judge a `session.updated`: it answers the oldest update, and shows whether the policy is in force."""
         if self._force.created is None:
             return [self._out.withheld("session.updated", Rule.SESSION_ECHO)]
         update = self._ledger.update_answered()
         self._force.asked.answered(update)
-        self._take_session(event, now_unix, size)
+        self._take_session(event, size)
         drift = self._force.drift()
         gone = update is not None and update.asker is Asker.GONE
         whose = Rule.SESSION_FORMER_PEER if gone else Rule.SESSION_OWN_UPDATE
@@ -204,12 +203,9 @@ class SessionKeeper:
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _take_session(self, event: dict[str, Any], now_unix: float, size: int) -> None:
+    def _take_session(self, event: dict[str, Any], size: int) -> None:
         ga = server_event_to_ga(event) if self._start.service_dialect is Dialect.PREVIEW else event
         self._force.take(ga.get("session"), size)
-        expires_at = self._force.session.get("expires_at")
-        if isinstance(expires_at, int) and expires_at > now_unix:
-            self.expires_at = expires_at
 
     def _confirm(self) -> list[Action]:
         """Open the gate, and show the client the session that it has waited for."""

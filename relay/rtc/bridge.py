@@ -149,12 +149,13 @@ class Bridge:
 
     def notify_ending(self, reason: EndReason, seconds_left: int) -> None:
         """Tell the client that its session will end."""
-        self._to_client(self._events.notice_ending(reason, seconds_left))
+        if (notice := self._events.notice(reason, seconds_left)) is not None:
+            self._to_client(notice)
 
     def notify_end(self, reason: EndReason) -> bool:
         """Tell the client why its session ends now; False if there is nothing to tell."""
         leg = self._legs.get(LegName.DOWNSTREAM)
-        notice = self._events.notice_end(reason) if leg is not None and leg.can_send else None
+        notice = self._events.notice(reason) if leg is not None and leg.can_send else None
         return notice is not None and self._to_client(notice)
 
     # --- LegListener -------------------------------------------------------------------------------------------------
@@ -172,10 +173,8 @@ class Bridge:
 
     def on_binary(self, leg: LegName, size: int) -> None:
         """Judge a binary message by its existence; its content is not read."""
-        if leg is LegName.UPSTREAM:
-            self._run(self._events.server_binary(size))
-        elif self._may_come(size):
-            self._run(self._events.client_binary(size))
+        if leg is LegName.UPSTREAM or self._may_come(size):
+            self._run(self._events.binary(leg))
         else:
             self._refuse_over_rate()
 

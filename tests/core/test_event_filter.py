@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.core.events import CLIENT_EVENT_TYPES
-from relay.core.lifecycle import Dialect
+from relay.core.lifecycle import Dialect, LegName
 
 
 def item(role="user", **changes):
@@ -420,7 +420,7 @@ def test_v160_to_v176_unreadable_texts(talk, text: str) -> None:
 
 
 def test_v167_binary_is_refused_unread(talk) -> None:
-    actions = talk.filter.client_binary(40)
+    actions = talk.filter.binary(LegName.DOWNSTREAM)
     assert [type(action).__name__ for action in actions] == ["Judged", "ToClient"]
     assert '"invalid_event"' in actions[1].text
 

@@ -86,16 +86,6 @@ def test_tools_are_shown_as_functions_alone(talk) -> None:
     assert talk.updated(tools=tools).down[0]["session"]["tools"] == [function]
 
 
-def test_expiry_is_read_from_session_created(new_talk) -> None:
-    talk = new_talk()
-    assert talk.filter.expires_at is None
-    talk.created()
-    assert talk.filter.expires_at == 4600
-    past = new_talk()
-    past.created(expires_at=0)
-    assert past.filter.expires_at is None
-
-
 # --- the policy in force
 
 
@@ -111,13 +101,13 @@ def test_v219_other_instructions_are_repaired_before_anything_passes(new_talk, s
     session = flat if service is Dialect.PREVIEW else {"type": "realtime", **flat}
     assert out.up == [{"type": "session.update", "event_id": "event_1", "session": session}]
     assert out.verdict == ("withhold", "session.in_force")
-    assert not talk.filter.confirmed
+    assert not talk.filter.settled
 
     out = talk.updated()
     assert out.gate_opened
     assert [event["type"] for event in out.down] == ["session.created"]
     assert [event["type"] for event in out.up] == ["response.cancel"]
-    assert talk.filter.confirmed
+    assert talk.filter.settled
 
 
 def test_v219_a_session_without_instructions_is_repaired(new_talk) -> None:
@@ -215,7 +205,7 @@ def test_held_events_are_bounded(new_talk) -> None:
 def test_an_update_before_session_created_confirms_nothing(new_talk) -> None:
     talk = new_talk()
     assert talk.updated().actions[1:] == []
-    assert not talk.filter.confirmed
+    assert not talk.filter.settled
 
 
 def test_a_second_session_created_is_checked_and_withheld(talk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.core.events import SERVER_EVENT_TYPES, WEBRTC_FILTER_TYPES
-from relay.core.lifecycle import Dialect
+from relay.core.lifecycle import Dialect, LegName
 
 # --- what passes
 
@@ -71,7 +71,7 @@ def test_v228_unreadable_texts_are_withheld(talk, text: str) -> None:
 
 
 def test_v228_binary_is_withheld(talk) -> None:
-    [judged] = talk.filter.server_binary(10)
+    [judged] = talk.filter.binary(LegName.UPSTREAM)
     assert (judged.verdict.value, judged.rule.value) == ("withhold", "events.framing")
 
 

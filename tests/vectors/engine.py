@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.core.event_actions import Action, EndWith, Judged, OpenGate, ToClient, ToService
 from relay.core.event_filter import EventFilter
-from relay.core.lifecycle import Dialect, SessionStart
+from relay.core.lifecycle import Dialect, LegName, SessionStart
 from relay.core.policy import EffectivePolicy, compose
 from vectors.case import ABSENT, Binary, Case, Client, Confirm, Service, Step
 
@@ -121,10 +121,10 @@ class EngineRun:
         match step:
             case Client():
                 self._act(self.filter.client_event(step.text))
-            case Binary(content):
-                self._act(self.filter.client_binary(len(content)))
-            case Service(bytes() as content):
-                self._act(self.filter.server_binary(len(content)))
+            case Binary():
+                self._act(self.filter.binary(LegName.DOWNSTREAM))
+            case Service(bytes()):
+                self._act(self.filter.binary(LegName.UPSTREAM))
             case Service():
                 last = self.up[-1]["event_id"] if self.up else ""
                 self._act(
