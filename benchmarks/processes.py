@@ -47,6 +47,10 @@ def relay_environment(service_url: str, **more: str) -> dict[str, str]:
         "RELAY_ICE_TCP_PORT": "0",
         "RELAY_LOG_LEVEL": "warning",
         "RELAY_LIMITS_DRAIN_SECONDS": "1",
+        # What is measured is how much the relay can carry, so it shall refuse nobody.
+        "RELAY_ADMISSION_CPU": "0",
+        "RELAY_ADMISSION_LOOP_LAG_SECONDS": "0",
+        "RELAY_ADMISSION_SETUPS": "0",
         **more,
     }
 

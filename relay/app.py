@@ -23,6 +23,7 @@ from relay.api import (
 )
 from relay.config import Settings
 from relay.core.ephemeral_keys import EphemeralKeys
+from relay.core.headroom import AdmissionLimits, Headroom
 from relay.core.lifecycle import SessionLimits
 from relay.core.policy import policy_from_instructions, policy_revision
 from relay.core.policy_resolve import ServiceDefaults
@@ -30,6 +31,9 @@ from relay.core.policy_rules import OnSinkFailure
 from relay.core.sdp_build import LocalCandidate
 from relay.decision_log import DecisionLog, DecisionLogPlace
 from relay.errors import ConfigError
+from relay.hang_up_list import HangUpList
+from relay.kept_calls import KeptCalls
+from relay.load import watch_load
 from relay.policies import Policies, PolicySource, documents_at, one_policy
 from relay.registry import Registry
 from relay.rtc.advertise import AdvertisedAddress, advertised_addresses, bind_addresses
@@ -73,8 +77,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         endpoint = plane.endpoint
         checks = ConnectionChecks(plane)
         stack.push_async_callback(checks.close)
-        upstream = create_upstream(settings.upstream)
+        upstream = _upstream(settings, telemetry)
         stack.push_async_callback(upstream.close)
+        headroom = Headroom(admission_limits(settings), time.monotonic())
         keys = EphemeralKeys()
         registry = Registry(
             SessionHost(plane),
@@ -82,13 +87,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             telemetry,
             policies,
             session_limits(settings),
-            settings.limits.max_sessions,
+            headroom,
             on_end=lambda session_id: keys.forget(session_id, time.time()),
         )
         telemetry.attach(
             registry.counters,
             ready=lambda: not registry.readiness(),
             draining=lambda: registry.draining,
+            capacity=registry.capacity,
             endpoint_drops=lambda: {cause.value: number for cause, number in endpoint.dropped.items()},
         )
         policies.on_change = registry.policies_changed
@@ -100,7 +106,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
-        watches = {"loop-lag": telemetry.watch_loop(), "policies": policies.watch(), "switch": policies.watch_switch()}
+        upstream.hang_up_what_was_left()
+        watches = {"loop-lag": telemetry.watch_loop(), "policies": policies.watch(), "switch": policies.watch_switch(),
+                   "load": watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
         for name, watch in watches.items():
             stack.callback(asyncio.create_task(watch, name=name).cancel)
         yield Running(
@@ -237,6 +245,27 @@ def session_limits(settings: Settings) -> SessionLimits:
         outbox_bytes=limits.outbox_bytes,
         packets_per_second=limits.packets_per_second,
     )
+
+
+def admission_limits(settings: Settings) -> AdmissionLimits:
+    """When new sessions are refused, from the settings."""
+    admission, ports = settings.admission, settings.egress.udp_ports
+    return AdmissionLimits(
+        max_sessions=settings.limits.max_sessions,
+        ports=0 if ports is None else ports.last - ports.first + 1,
+        cpu=admission.cpu,
+        loop_lag_seconds=admission.loop_lag_seconds,
+        files=admission.files,
+        setups=admission.setups,
+        setup_cpu_seconds=admission.setup_cpu_seconds,
+    )
+
+
+def _upstream(settings: Settings, telemetry: Telemetry) -> HangUpList:
+    """The service, behind the list of calls that are to be hung up."""
+    directory = settings.state.directory
+    kept = KeptCalls(None if directory is None else Path(directory))
+    return HangUpList(create_upstream(settings.upstream), settings.upstream.endpoint, kept, telemetry)
 
 
 def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | None:

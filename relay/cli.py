@@ -21,6 +21,7 @@ import relay
 from relay.audit_cli import add_audit_command
 from relay.config import (
     AdminSettings,
+    AdmissionSettings,
     ClientSettings,
     HttpSettings,
     IceSettings,
@@ -230,6 +231,8 @@ def demo_settings(host: str, port: int, service_url: str, simulated: SimulatorSe
         http=HttpSettings(host=host, port=port),
         admin=AdminSettings(host=host, port=0),
         ice=IceSettings(advertise=(Advertised(host),), hosts=(host,), udp_port=0, tcp_port=0),
+        # The stand-in runs in the same process: its load says nothing of the relay's.
+        admission=AdmissionSettings(cpu=0, loop_lag_seconds=0, setups=0),
         log=LogSettings(level=LogLevel.WARNING),
     )
 

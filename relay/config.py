@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdminSettings",
+    "AdmissionSettings",
     "ClientSettings",
     "ConfigError",
     "DecisionLogSettings",
@@ -42,6 +43,7 @@ __all__ = [
     "Secret",
     "SettingSpec",
     "Settings",
+    "StateSettings",
     "TurnSettings",
     "UpstreamAuth",
     "UpstreamProtocol",
@@ -238,6 +240,24 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """When new sessions are refused for want of room, see `relay.core.headroom`; 0 switches a limit off."""
+
+    cpu: float = _setting(values.share, 0.85)
+    loop_lag_seconds: float = _setting(values.seconds(0, 10), 0.03)
+    files: float = _setting(values.share, 0.9)
+    setups: int = _setting(values.whole(0, 10_000), 10)
+    setup_cpu_seconds: float = _setting(values.seconds(0.001, 1), 0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """What the relay remembers over a restart; `directory` None: nothing."""
+
+    directory: str | None = _setting(values.directory, None)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What the log holds and how it looks."""
 
@@ -259,6 +279,8 @@ class Settings:
     turn: TurnSettings = field(default_factory=TurnSettings)
     egress: EgressSettings = field(default_factory=EgressSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    state: StateSettings = field(default_factory=StateSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: dict[str, str] = field(default_factory=dict)
 
@@ -325,6 +347,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "turn": TurnSettings,
     "egress": EgressSettings,
     "limits": LimitSettings,
+    "admission": AdmissionSettings,
+    "state": StateSettings,
     "log": LogSettings,
 }
 

@@ -113,6 +113,13 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """Parse a share between 0 and 1."""
+    if re.fullmatch(r"[01](\.[0-9]{1,6})?", text, re.ASCII) is None or float(text) > 1:
+        raise ValueError(f"{quoted(text)} is not a share between 0 and 1, such as 0.85")
+    return float(text)
+
+
 def name(text: str) -> str:
     """Parse a deployment or model name."""
     if _NAME.match(text) is None:

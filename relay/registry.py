@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 
 from relay.conversation import Conversation, Host, no_such_call
 from relay.core.doors import Opened, OpenRequest
+from relay.core.headroom import Headroom, Resource
 from relay.core.lifecycle import SessionCounters, SessionLimits
 from relay.core.policy_rules import OnSinkFailure
 from relay.errors import ApiError, EndReason, ErrorCode
@@ -31,7 +33,7 @@ class Registry:
         telemetry: Telemetry,
         policies: Policies,
         limits: SessionLimits,
-        max_sessions: int,
+        headroom: Headroom,
         on_end: Callable[[str], None],
     ) -> None:
         self._host = host
@@ -39,7 +41,7 @@ class Registry:
         self._telemetry = telemetry
         self._policies = policies
         self._limits = limits
-        self._max_sessions = max_sessions
+        self._headroom = headroom
         self._on_end = on_end
         self._draining = False
         self._live: dict[str, tuple[Conversation, asyncio.Task[None]]] = {}
@@ -57,6 +59,7 @@ class Registry:
         self._admit()
         session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
         policy = self._policies.admit(request.identity, request.model_asked)
+        self._headroom.begin(time.monotonic())
         conversation = Conversation(session_id, request, policy, self._limits, self._upstream, self._telemetry)
         task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
         self._live[session_id] = (conversation, task)
@@ -87,9 +90,13 @@ class Registry:
         reasons = self._policies.readiness()
         if self._draining:
             reasons["draining"] = "the relay is about to stop"
-        if len(self._live) >= self._max_sessions:
-            reasons["capacity"] = f"{len(self._live)} of {self._max_sessions} sessions"
+        if short := self._headroom.short(len(self._live), time.monotonic()):
+            reasons["capacity"] = f"short of {', '.join(short)} with {len(self._live)} sessions"
         return reasons
+
+    def capacity(self) -> dict[Resource, float]:
+        """How much of each resource is in use; 1 is where sessions are refused."""
+        return self._headroom.ratios(len(self._live), time.monotonic())
 
     def counters(self) -> dict[str, SessionCounters]:
         """What every live session counted until now, by session id."""
@@ -138,8 +145,11 @@ class Registry:
         self._on_end(session_id)
 
     def _admit(self) -> None:
-        retry = {"retry-after": _RETRY_AFTER_SECONDS}
         if self._draining:
+            retry = {"retry-after": _RETRY_AFTER_SECONDS}
             raise ApiError(503, ErrorCode.DRAINING, "The relay is about to stop; try again.", headers=retry)
-        if len(self._live) >= self._max_sessions:
+        if (short := self._headroom.judge(len(self._live), time.monotonic())) is not None:
+            self._telemetry.capacity_short(short.resource, len(self._live))
+            milliseconds = int(short.retry_seconds * 1000)
+            retry = {"retry-after": str(-(-milliseconds // 1000)), "retry-after-ms": str(milliseconds)}
             raise ApiError(503, ErrorCode.AT_CAPACITY, "The relay is full; try again.", headers=retry)

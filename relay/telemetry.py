@@ -26,6 +26,7 @@ from relay.telemetry_metrics import (
     OUTCOMES,
     REASONS,
     REFUSALS,
+    RESOURCES,
     RULES,
     STAGES,
     TRANSPORTS,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from relay.core.headroom import Resource
     from relay.core.kill_switch import KillSwitch
     from relay.core.lifecycle import Decided, Dialect, LegCounters, SessionCounters, Stage
     from relay.core.record import Governed, SessionRecord
@@ -84,12 +86,14 @@ class Telemetry:
         ready: Callable[[], bool],
         draining: Callable[[], bool],
         endpoint_drops: Callable[[], Mapping[str, int]] = dict,
+        capacity: Callable[[], Mapping[Resource, float]] = dict,
     ) -> None:
-        """Say where scrapes find what is current: counters by session id, state, drops before any session."""
+        """Say where scrapes find what is current: counters by session id, state, drops before any session, room."""
         self._totals.live = live
         self._totals.ready = ready
         self._totals.draining = draining
         self._totals.endpoint_drops = endpoint_drops
+        self._totals.capacity = capacity
 
     def keep_decisions(self, record: Callable[[DecisionRecord], None], queue_depth: Callable[[], int]) -> None:
         """Say where decisions are written down, and where a scrape finds how many wait."""
@@ -279,6 +283,28 @@ class Telemetry:
         """Record a request to the service: `ok` or the refusal, and the seconds it took."""
         self._metrics.upstream_requests.labels(fold(operation, OPERATIONS), fold(outcome, OUTCOMES)).inc()
         self._metrics.upstream_seconds.labels(fold(operation, OPERATIONS)).observe(seconds)
+
+    # --- room, and calls to hang up ----------------------------------------------------------------------------------
+
+    def capacity_short(self, resource: Resource, sessions: int) -> None:
+        """Record that a session was refused because this resource is short; so many were there."""
+        self._metrics.shortages.labels(fold(resource, RESOURCES)).inc()
+        if (suppressed := self._refusal_lines.spend()) is not None:
+            self._log.warning("capacity_short", resource=resource, sessions=sessions, **suppressed)
+
+    def hang_up_late(self, call_id: str, attempts: int) -> None:
+        """Record that a call which could not be hung up at once, or was left by a relay before, is hung up."""
+        self._metrics.hang_ups_late.labels("done").inc()
+        self._log.info("hang_up_late", call_id=call_id, attempts=attempts)
+
+    def hang_up_given_up(self, call_id: str, attempts: int, detail: str) -> None:
+        """Record that a call is not tried to be hung up any more; the service ends it by its own limit."""
+        self._metrics.hang_ups_late.labels("given_up").inc()
+        self.warn("hang_up_given_up", call_id=call_id, attempts=attempts, detail=detail)
+
+    def hang_ups_waiting(self, calls: Callable[[], int]) -> None:
+        """Say where a scrape finds how many calls are to be hung up still."""
+        self._metrics.hang_ups_waiting.set_function(calls)
 
     def warn(self, event: str, **fields: Any) -> None:
         """Write a warning; `event` is a fixed word, what varies goes into the fields."""

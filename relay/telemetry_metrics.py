@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 import relay
 from relay.core.events import CLIENT_EVENT_TYPES, SERVER_EVENT_TYPES
+from relay.core.headroom import Resource
 from relay.core.lifecycle import LegName, Phase, SessionCounters, Stage
 from relay.core.policy_resolve import UnresolvedReason
 from relay.core.policy_rules import Mode
@@ -53,6 +54,7 @@ VERDICTS = frozenset(Verdict)
 RULES = frozenset(Rule)
 DROP_CAUSES = frozenset(DropCause)
 REFUSALS = frozenset(ErrorCode)
+RESOURCES = frozenset(Resource)
 REASONS = frozenset(EndReason) | REFUSALS
 
 _STAGE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -120,6 +122,9 @@ class Metrics:
         self.upstream_seconds = histogram(
             "relay_upstream_request_seconds", "Time the service took", _STAGE_BUCKETS, "operation"
         )
+        self.shortages = counter("relay_capacity_refusals_total", "Sessions refused for want of room", "resource")
+        self.hang_ups_late = counter("relay_late_hang_ups_total", "Calls not hung up at the first try", "result")
+        self.hang_ups_waiting = Gauge("relay_late_hang_ups_waiting", "Calls to be hung up still", registry=registry)
         self.auth_failures = counter("relay_auth_failures_total", "Credentials refused at a door", "method")
         self.loop_lag = histogram("relay_event_loop_lag_seconds", "How late a timer ran", _LAG_BUCKETS)
 
@@ -136,6 +141,7 @@ class SessionTotals(Collector):
         self.endpoint_drops: Callable[[], Mapping[str, int]] = dict
         self.ready: Callable[[], bool] = bool
         self.draining: Callable[[], bool] = bool
+        self.capacity: Callable[[], Mapping[Resource, float]] = dict
         self._phases: dict[str, Phase] = {}
         self._last_seen: dict[str, SessionCounters] = {}
         self._ended: Tally[tuple[str, ...]] = Tally()
@@ -161,6 +167,11 @@ class SessionTotals(Collector):
         """Yield the families that are read rather than counted (prometheus_client's protocol)."""
         yield GaugeMetricFamily("relay_ready", "1 if a session can be opened", value=float(self.ready()))
         yield GaugeMetricFamily("relay_draining", "1 while no session is admitted", value=float(self.draining()))
+        ratios = self.capacity()
+        capacity = GaugeMetricFamily("relay_capacity_ratio", "Use; at 1 sessions are refused", labels=["resource"])
+        for resource in Resource:
+            capacity.add_metric([resource], ratios.get(resource, 0.0))
+        yield capacity
         phases = Tally(self._phases.values())
         active = GaugeMetricFamily("relay_sessions_active", "Sessions by phase", labels=["phase"])
         for phase in Phase:

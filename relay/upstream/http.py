@@ -1,15 +1,19 @@
-"""One bounded POST to the service: time, answer size, redirects, cookies and proxies decided here."""
+"""One bounded POST to the service: time, answer size, redirects, cookies, proxies and connections decided here."""
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
+from relay.upstream.keep_warm import KeepWarm, Warmth
 from relay.upstream.refusals import read_refusal, request_id, safe_id, scrub
 from relay.upstream.service import Operation, ServiceError, ServiceRefusal
 
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX = 64
 CONNECT_SECONDS = 5.0
 ERROR_BODY_MAX_BYTES = 65_536
+_DNS_SECONDS = 60
+_WARMTH = Warmth()
+# A request that may be sent again: an unused key expires, and hanging up twice is hanging up.
+_REPEATABLE = frozenset({Operation.MINT, Operation.HANG_UP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +55,14 @@ class Reply:
 class ServiceHttp:
     """Connections to the service, kept alive between requests. Needs a running loop to be made."""
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, warmth: Warmth = _WARMTH) -> None:
         self._timeout_seconds = timeout_seconds
+        self._warm = KeepWarm(warmth, self._refresh)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
+            connector=aiohttp.TCPConnector(
+                limit=CONNECTIONS_MAX, keepalive_timeout=warmth.idle_seconds, ttl_dns_cache=_DNS_SECONDS
+            ),
+            trace_configs=[_reuse_trace()],
             cookie_jar=aiohttp.DummyCookieJar(),
             # The service refuses more than ten headers of one's own; answers are small, so none is compressed.
             headers={"User-Agent": "relay", "Accept-Encoding": "identity"},
@@ -62,7 +74,7 @@ class ServiceHttp:
             raise ServiceError(ServiceRefusal.UNREACHABLE, post.operation, "the relay is stopping")
         seconds = timeout_seconds or self._timeout_seconds
         try:
-            return await self._exchange(post, seconds)
+            return await self._sent(post, seconds)
         # What aiohttp raises can carry the request's headers: it is described, never chained.
         except aiohttp.ConnectionTimeoutError:
             raise ServiceError(ServiceRefusal.UNREACHABLE, post.operation, "no connection in time") from None
@@ -80,9 +92,33 @@ class ServiceHttp:
 
     async def close(self) -> None:
         """Close every connection; may be called twice."""
+        await self._warm.close()
         await self._session.close()
 
-    async def _exchange(self, post: Post, seconds: float) -> Reply:
+    async def _sent(self, post: Post, seconds: float) -> Reply:
+        """Exchange once; once more if a kept connection turns out to be closed by the service."""
+        on, began = _Connection(), time.monotonic()
+        try:
+            return await self._exchange(post, seconds, on)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+            left = seconds - (time.monotonic() - began)
+            if not on.reused or post.operation not in _REPEATABLE or left <= 0:
+                raise
+        return await self._exchange(post, left, _Connection())
+
+    async def _refresh(self, origin: str) -> bool:
+        """Use a connection, or open one, by a request that tells and asks nothing: any answer to it is right."""
+        timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+        # What does not work now, the next request finds out and tells.
+        with contextlib.suppress(aiohttp.ClientError, OSError, ValueError):
+            async with self._session.options(
+                f"{origin}/", timeout=timeout, allow_redirects=False, proxy=environment_proxy(origin)
+            ) as response:
+                whole = await _read(response, ERROR_BODY_MAX_BYTES) is not None
+                return whole and "close" not in response.headers.get("connection", "").lower()
+        return True
+
+    async def _exchange(self, post: Post, seconds: float, on: _Connection) -> Reply:
         # Connecting gets less than the whole, so that a silent network is told from a silent service.
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=min(CONNECT_SECONDS, seconds / 2))
         async with self._session.post(
@@ -92,7 +128,9 @@ class ServiceHttp:
             timeout=timeout,
             allow_redirects=False,
             proxy=environment_proxy(post.url),
+            trace_request_ctx=on,
         ) as response:
+            self._warm.used(post.url)
             if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 refusal = await _read_error(response)
                 raise read_refusal(post.operation, response.status, response.headers, refusal, post.private)
@@ -112,6 +150,23 @@ class ServiceHttp:
                 request_id(response.headers),
                 safe_id(response.headers.get("x-ms-region")),
             )
+
+
+@dataclass(slots=True)
+class _Connection:
+    """What a request ran over: `reused` if that had served another one before."""
+
+    reused: bool = False
+
+
+def _reuse_trace() -> aiohttp.TraceConfig:
+    async def on_reuse(_session: object, context: SimpleNamespace, _params: object) -> None:
+        if isinstance(context.trace_request_ctx, _Connection):
+            context.trace_request_ctx.reused = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(on_reuse)
+    return trace
 
 
 def environment_proxy(url: str) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from relay.app import Running, running
 from relay.config import (
     AdminSettings,
+    AdmissionSettings,
     ClientSettings,
     HttpSettings,
     IceSettings,
@@ -61,6 +62,8 @@ def relay_settings(service_url: str, **sections: object) -> Settings:
         admin=AdminSettings(host="127.0.0.1", port=0),
         ice=IceSettings(hosts=("127.0.0.1",), udp_port=0, tcp_port=0),
         limits=bounds(),
+        # Clients and service run in the same process and on the same cores: its load says nothing of the relay's.
+        admission=AdmissionSettings(cpu=0, loop_lag_seconds=0, setups=0),
     )
     return replace(settings, **sections)
 

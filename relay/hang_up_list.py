@@ -1,0 +1,182 @@
+"""Every call that the service accepted is hung up, whatever happens: tried again, and after a restart too.
+
+It stands between sessions and service and is itself an `Upstream`: a call that comes through it is kept until it is
+hung up or known to be over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from relay.kept_calls import KeptCall, KeptCalls
+from relay.upstream import ServiceCall, ServiceError, ServiceKey, Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from relay.core.lifecycle import Dialect
+    from relay.telemetry import Telemetry
+
+_NOT_FOUND = 404
+_REFUSED = 4
+# Refusals of the client's kind that may yet go away: credential, time, rate. With any other the service means it.
+_PASSING = frozenset({401, 403, 408, 429})
+# Hang-ups tried again at one time: the first tries of other sessions, and their mints, come first.
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a failed hang-up is tried again: after `first_seconds`, then after twice as long, `most_seconds` in the end.
+
+    After `limit_seconds` the service has ended the call by itself (the longest session of the service: 60 minutes).
+    """
+
+    first_seconds: float = 1.0
+    most_seconds: float = 300.0
+    limit_seconds: float = 3_600.0
+
+
+class HangUpList:
+    """The service, with a memory for calls. `service` is its base URL; `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        service: str,
+        kept: KeptCalls,
+        telemetry: Telemetry,
+        patience: Patience | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._upstream = upstream
+        self._service = service
+        self._kept = kept
+        self._telemetry = telemetry
+        self._patience = patience or Patience()
+        self._clock = clock
+        self._trying: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._written = True
+        telemetry.hang_ups_waiting(lambda: len(self._trying))
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of session objects and events."""
+        return self._upstream.dialect
+
+    async def mint(self, session: dict[str, Any]) -> ServiceKey:
+        """Obtain a key. Raises ServiceError."""
+        return await self._upstream.mint(session)
+
+    async def call(self, key: ServiceKey, offer: str, deployment: str) -> ServiceCall:
+        """Post an offer; the call is kept from the moment its answer is read. Raises ServiceError."""
+        call = await self._upstream.call(key, offer, deployment)
+        if call.call_id is not None:
+            self._note(self._kept.add, KeptCall(call.call_id, self._service, self._clock()))
+        return call
+
+    async def hang_up(self, call: ServiceCall) -> None:
+        """End a call. What fails is told by ServiceError, and tried again in the background."""
+        try:
+            await self._upstream.hang_up(call)
+        except ServiceError as error:
+            kept = self._kept.calls.get(call.call_id or "")
+            if kept is None or error.status == _NOT_FOUND:
+                self._over(call.call_id)
+            elif _is_final(error):
+                self._give_up(kept, 1, error.detail)
+            else:
+                self._begin(kept, attempts=1)
+            raise
+        self._over(call.call_id)
+
+    def hang_up_what_was_left(self) -> None:
+        """Begin to hang up what the relay before this one left; needs a running loop."""
+        left = list(self._kept.calls.values())
+        if self._kept.unreadable:
+            self._telemetry.warn("hang_up_list_damaged", lines=self._kept.unreadable)
+        if left:
+            self._telemetry.warn("calls_left_over", calls=len(left))
+        for call in left:
+            if call.service == self._service:
+                self._begin(call, attempts=0)
+            else:
+                # The credential is for the service that is configured now, and no other shall see it.
+                self._give_up(call, 0, "its service is not the one of upstream.endpoint")
+
+    async def close(self) -> None:
+        """Stop trying and close every connection; may be called twice. What is left, the next start hangs up."""
+        trying = list(self._trying)
+        for task in trying:
+            task.cancel()
+        await asyncio.gather(*trying, return_exceptions=True)
+        await self._upstream.close()
+        if self._kept.calls:
+            self._telemetry.warn("calls_not_hung_up", calls=len(self._kept.calls), kept=self._kept.lasting)
+        self._kept.close()
+
+    def _begin(self, call: KeptCall, attempts: int) -> None:
+        task = asyncio.create_task(self._until_over(call, attempts), name=f"hang up {call.call}")
+        self._trying.add(task)
+        task.add_done_callback(self._trying.discard)
+
+    async def _until_over(self, call: KeptCall, attempts: int) -> None:
+        patience = self._patience
+        delay = patience.first_seconds
+        detail = "a relay was down for longer than the service lets a call last"
+        while self._clock() - call.at < patience.limit_seconds:
+            if attempts:
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - many shall not try as one
+                delay = min(2 * delay, patience.most_seconds)
+            async with self._turn:
+                attempts += 1
+                failure = await self._try(call)
+            if failure is None or failure.status == _NOT_FOUND:
+                self._over(call.call)
+                self._telemetry.hang_up_late(call.call, attempts)
+                return
+            detail = failure.detail
+            if _is_final(failure):
+                break
+        self._give_up(call, attempts, detail)
+
+    async def _try(self, call: KeptCall) -> ServiceError | None:
+        """Hang up once; what stood against it, if anything did."""
+        began, failure = time.monotonic(), None
+        try:
+            await self._upstream.hang_up(ServiceCall("", call.call))
+        except ServiceError as error:
+            failure = error
+        outcome = "ok" if failure is None else failure.refusal.value
+        self._telemetry.service_request("hangup", outcome, time.monotonic() - began)
+        return failure
+
+    def _give_up(self, call: KeptCall, attempts: int, detail: str) -> None:
+        self._over(call.call)
+        self._telemetry.hang_up_given_up(call.call, attempts, detail)
+
+    def _over(self, call_id: str | None) -> None:
+        if call_id is not None:
+            self._note(self._kept.remove, call_id)
+
+    def _note(self, change: Callable[[Any], None], what: KeptCall | str) -> None:
+        """Change the list; that its file cannot be written is told once, and ends no session."""
+        try:
+            change(what)
+        except OSError as error:
+            if self._written:
+                self._telemetry.warn("hang_up_list_not_written", error=error.strerror or type(error).__name__)
+            self._written = False
+        else:
+            self._written = True
+
+
+def _is_final(error: ServiceError) -> bool:
+    """Whether the service will answer the same the next time."""
+    status = error.status
+    return status is not None and status // 100 == _REFUSED and status not in _PASSING

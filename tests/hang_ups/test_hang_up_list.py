@@ -1,0 +1,210 @@
+"""A call is hung up whatever the service answers at first, after a restart too, and given up when it must be over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+from support.resources import held, nothing_left_since, settled
+
+from relay.hang_up_list import HangUpList, Patience
+from relay.kept_calls import KeptCall, KeptCalls
+from relay.upstream import ServiceError, ServiceKey
+
+HERE = "https://one.example"
+KEY = ServiceKey("ek_1")
+QUICK = Patience(first_seconds=0.01, most_seconds=0.02)
+
+
+@pytest.fixture
+def clock():
+    """Unix time as the test wants it: `clock.now`."""
+
+    class Clock:
+        now = 10_000.0
+
+        def __call__(self) -> float:
+            return self.now
+
+    return Clock()
+
+
+@pytest.fixture
+async def listed(service, telemetry, clock, tmp_path):
+    """A function that starts a list on the same directory; all are closed at the end."""
+    made = []
+
+    def start(directory=tmp_path / "state", **changed) -> HangUpList:
+        kept = KeptCalls(directory)
+        made.append(HangUpList(service, HERE, kept, telemetry, **{"patience": QUICK, "clock": clock} | changed))
+        return made[-1]
+
+    yield start
+    for each in made:
+        await each.close()
+
+
+def late(metrics, result):
+    return metrics.get_sample_value("relay_late_hang_ups_total", {"result": result}) or 0
+
+
+async def until_over(hang_ups: HangUpList) -> None:
+    assert not await settled(lambda: hang_ups._trying or hang_ups._kept.calls)
+
+
+async def test_a_call_is_kept_until_it_is_hung_up(service, listed):
+    hang_ups = listed()
+    call = await hang_ups.call(KEY, "v=0", "d")
+    assert list(hang_ups._kept.calls) == ["rtc_1"]
+    await hang_ups.hang_up(call)
+    assert hang_ups._kept.calls == {}
+    assert service.asked == ["rtc_1"]
+
+
+async def test_a_hang_up_that_fails_is_tried_until_it_does_not(service, listed, metrics):
+    before = held()
+    service.answers = [500, None, 503]
+    hang_ups = listed()
+    call = await hang_ups.call(KEY, "v=0", "d")
+    with pytest.raises(ServiceError):
+        await hang_ups.hang_up(call)
+    assert metrics.get_sample_value("relay_late_hang_ups_waiting") == 1
+    await until_over(hang_ups)
+    assert service.asked == ["rtc_1"] * 4
+    assert late(metrics, "done") == 1
+    assert metrics.get_sample_value("relay_late_hang_ups_waiting") == 0
+    assert (
+        metrics.get_sample_value("relay_upstream_requests_total", {"operation": "hangup", "outcome": "failed"}) == 2
+    )  # the first try is counted by the session
+    await nothing_left_since(before)
+
+
+@pytest.mark.parametrize("answers", [[404], [500, 404]])
+async def test_a_call_that_the_service_does_not_know_is_over(service, listed, answers):
+    service.answers = answers
+    asked = len(answers)
+    hang_ups = listed()
+    with pytest.raises(ServiceError):
+        await hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d"))
+    await until_over(hang_ups)
+    assert service.asked == ["rtc_1"] * asked
+
+
+@pytest.mark.parametrize("answers", [[405], [503, 400]])
+async def test_a_service_that_takes_no_hang_ups_is_not_asked_for_an_hour(service, listed, metrics, answers):
+    service.answers = answers
+    asked = len(answers)
+    hang_ups = listed()
+    with pytest.raises(ServiceError):
+        await hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d"))
+    await until_over(hang_ups)
+    assert service.asked == ["rtc_1"] * asked
+    assert late(metrics, "given_up") == 1
+
+
+async def test_what_the_service_must_have_ended_by_itself_is_given_up(service, listed, metrics, clock):
+    service.answers = [500] * 1000
+    hang_ups = listed()
+    call = await hang_ups.call(KEY, "v=0", "d")
+    clock.now += 3500
+    with capture_logs() as logs:
+        with pytest.raises(ServiceError):
+            await hang_ups.hang_up(call)
+        while len(service.asked) < 3:
+            service.news.clear()
+            await service.news.wait()
+        clock.now += 101
+        await until_over(hang_ups)
+    assert late(metrics, "given_up") == 1
+    [line] = [line for line in logs if line["event"] == "hang_up_given_up"]
+    assert (line["log_level"], line["call_id"], line["detail"]) == ("warning", "rtc_1", "told to")
+
+
+async def test_after_a_restart_what_was_left_is_hung_up_a_few_at_a_time(service, listed, metrics, tmp_path):
+    dead = KeptCalls(tmp_path / "state")
+    for number in range(30):
+        dead.add(KeptCall(f"rtc_{number}", HERE, 9_990.0))
+    dead.close()
+    service.answers = [500, 404]
+    service.hold.clear()
+    hang_ups = listed()
+    with capture_logs() as logs:
+        hang_ups.hang_up_what_was_left()
+        assert metrics.get_sample_value("relay_late_hang_ups_waiting") == 30
+        await settled(lambda: len(service.asked) < 4)
+        service.hold.set()
+        await until_over(hang_ups)
+    assert set(service.asked) == {f"rtc_{number}" for number in range(30)}
+    assert service.most_under_way == 4
+    assert late(metrics, "done") == 30
+    assert [line["calls"] for line in logs if line["event"] == "calls_left_over"] == [30]
+    await hang_ups.close()
+    assert KeptCalls(tmp_path / "state").calls == {}
+
+
+async def test_calls_of_another_service_are_given_up_and_it_never_sees_the_credential(
+    service, listed, metrics, tmp_path
+):
+    dead = KeptCalls(tmp_path / "state")
+    dead.add(KeptCall("rtc_1", "https://other.example", 9_990.0))
+    dead.close()
+    hang_ups = listed()
+    hang_ups.hang_up_what_was_left()
+    await until_over(hang_ups)
+    assert service.asked == []
+    assert late(metrics, "given_up") == 1
+
+
+async def test_what_a_stopping_relay_could_not_hang_up_the_next_one_does(service, listed, clock):
+    service.answers = [500]
+    first = listed(patience=Patience(first_seconds=100, most_seconds=100))
+    with pytest.raises(ServiceError):
+        await first.hang_up(await first.call(KEY, "v=0", "d"))
+    with capture_logs() as logs:
+        await first.close()
+    assert [(line["calls"], line["kept"]) for line in logs if line["event"] == "calls_not_hung_up"] == [(1, True)]
+    second = listed()
+    second.hang_up_what_was_left()
+    await until_over(second)
+    assert service.asked == ["rtc_1", "rtc_1"]
+
+
+async def test_without_a_directory_it_tries_again_too(service, listed, metrics):
+    service.answers = [500]
+    hang_ups = listed(directory=None)
+    with pytest.raises(ServiceError):
+        await hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d"))
+    await until_over(hang_ups)
+    assert late(metrics, "done") == 1
+
+
+async def test_a_hang_up_that_is_cancelled_is_not_forgotten(service, listed):
+    service.hold.clear()
+    hang_ups = listed()
+    task = asyncio.create_task(hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d")))
+    await service.news.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert list(hang_ups._kept.calls) == ["rtc_1"]
+
+
+async def test_a_disk_that_is_full_is_told_once_and_ends_no_session(service, listed, tmp_path, monkeypatch):
+    hang_ups = listed()
+    await hang_ups.call(KEY, "v=0", "d")
+    (tmp_path / "state" / "calls.jsonl").unlink()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with capture_logs() as logs:
+        with monkeypatch.context() as patch:
+            patch.setattr("relay.kept_calls._write", full)
+            await hang_ups.call(KEY, "v=0", "d")
+            await hang_ups.call(KEY, "v=0", "d")
+        await hang_ups.call(KEY, "v=0", "d")
+    assert [line["error"] for line in logs if line["event"] == "hang_up_list_not_written"] == [
+        "No space left on device"
+    ]
+    await hang_ups.close()
+    assert list(KeptCalls(tmp_path / "state").calls) == ["rtc_1", "rtc_2", "rtc_3", "rtc_4"]
