@@ -28,21 +28,18 @@ from relay.core.lifecycle import SessionLimits
 from relay.core.policy import policy_from_instructions, policy_revision
 from relay.core.policy_resolve import ServiceDefaults
 from relay.core.policy_rules import OnSinkFailure
-from relay.core.sdp_build import LocalCandidate
 from relay.decision_log import DecisionLog, DecisionLogPlace
 from relay.errors import ConfigError
 from relay.hang_up_list import HangUpList
 from relay.kept_calls import KeptCalls
 from relay.load import watch_load
+from relay.media_host import MediaHost, media_host
 from relay.policies import Policies, PolicySource, documents_at, one_policy
 from relay.registry import Registry
-from relay.rtc.advertise import AdvertisedAddress, advertised_addresses, bind_addresses
+from relay.rtc.advertise import AdvertisedAddress
 from relay.rtc.check_peer import ConnectionChecks
-from relay.rtc.dtls import SharedCertificate
-from relay.rtc.endpoint import Endpoint
-from relay.rtc.tcp import TcpListener
-from relay.session import MediaPlane, SessionHost
 from relay.telemetry import Telemetry, configure_logging, render_metrics
+from relay.telemetry_workers import WorkerMetrics
 from relay.upstream import create_upstream
 
 
@@ -73,16 +70,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             stack.push_async_callback(log.close)
         recordable = (lambda: True) if log is None else (lambda: not log.failing)
         policies = Policies(policy_source(settings), settings.policy.documents, telemetry, recordable)
-        plane, addresses = _media_plane(settings, stack)
-        endpoint = plane.endpoint
-        checks = ConnectionChecks(plane)
+        headroom = Headroom(admission_limits(settings), time.monotonic())
+        media = await stack.enter_async_context(media_host(settings, telemetry, headroom))
+        metrics.register(WorkerMetrics(media.workers))
+        checks = ConnectionChecks(media.plane)
         stack.push_async_callback(checks.close)
         upstream = _upstream(settings, telemetry)
         stack.push_async_callback(upstream.close)
-        headroom = Headroom(admission_limits(settings), time.monotonic())
         keys = EphemeralKeys()
         registry = Registry(
-            SessionHost(plane),
+            media.host,
             upstream,
             telemetry,
             policies,
@@ -95,14 +92,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             ready=lambda: not registry.readiness(),
             draining=lambda: registry.draining,
             capacity=registry.capacity,
-            endpoint_drops=lambda: {cause.value: number for cause, number in endpoint.dropped.items()},
+            endpoint_drops=media.dropped,
         )
         policies.on_change = registry.policies_changed
         if log is not None:
             log.on_failing = registry.decisions_unrecorded
         stack.push_async_callback(registry.drain, 0)
         public = _public_listener(settings, telemetry, registry, policies, keys, checks)
-        operations = _operations_listener(settings, telemetry, registry, metrics, addresses)
+        operations = _operations_listener(settings, telemetry, registry, metrics, media)
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
@@ -117,7 +114,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             policies,
             _url("https" if settings.http.tls_cert_file else "http", settings.http.host, public.port),
             _url("http", settings.admin.host, operations.port),
-            addresses,
+            media.addresses,
         )
 
 
@@ -184,35 +181,19 @@ def _operations_listener(
     telemetry: Telemetry,
     registry: Registry,
     metrics: CollectorRegistry,
-    addresses: tuple[AdvertisedAddress, ...],
+    media: MediaHost,
 ) -> Listener:
+    async def scraped() -> tuple[bytes, str]:
+        await media.refresh()
+        return render_metrics(metrics)
+
     application = create_operations_app(
         sessions=registry,
-        render_metrics=lambda: render_metrics(metrics),
+        render_metrics=scraped,
         telemetry=telemetry,
-        details={"media_addresses": [str(each) for each in addresses]},
+        details={"media_addresses": [str(each) for each in media.addresses]},
     )
     return Listener(application, host=settings.admin.host, port=settings.admin.port, telemetry=telemetry)
-
-
-def _media_plane(
-    settings: Settings, stack: contextlib.AsyncExitStack
-) -> tuple[MediaPlane, tuple[AdvertisedAddress, ...]]:
-    """Bind the public media ports; what browsers are told to send to, UDP before TCP."""
-    ice = settings.ice
-    bound = bind_addresses(ice.hosts, ice.interfaces)
-    endpoint = Endpoint(bound, ice.udp_port)
-    stack.callback(endpoint.close)
-    tcp_port = None
-    if ice.tcp:
-        listener = TcpListener(endpoint, bound, ice.tcp_port)
-        stack.callback(listener.close)
-        tcp_port = listener.port
-    addresses = advertised_addresses(ice.advertise, bound, endpoint.port, tcp_port, ice.interfaces)
-    candidates = tuple(LocalCandidate("udp", each.host, each.udp_port) for each in addresses) + tuple(
-        LocalCandidate("tcp", each.host, each.tcp_port) for each in addresses if each.tcp_port is not None
-    )
-    return MediaPlane(endpoint, candidates, SharedCertificate(), settings.egress), addresses
 
 
 def policy_source(settings: Settings) -> PolicySource:

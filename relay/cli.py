@@ -157,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     config = {"metavar": "FILE", "help": "the YAML file (default: $RELAY_CONFIG; without it, the environment alone)"}
     serve = command("serve", "run the relay", _SERVE_HELP, _serve, _SERVE_EXAMPLES)
     serve.add_argument("-c", "--config", **config)
+    serve.add_argument("-w", "--workers", type=_workers, help="processes that carry media (RELAY_WORKERS; default: 1)")
     demo = command("demo", "run it with an embedded stand-in for Azure", _DEMO_HELP, _demo)
     demo.add_argument("--host", default="127.0.0.1", type=_loopback, help="loopback address (default: %(default)s)")
     demo.add_argument("--port", default=DEMO_PORT, type=_port, help="0: any free one (default: %(default)s)")
@@ -188,7 +189,10 @@ def _add_simulator_options(parser: Any) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = load_settings(arguments.config, os.environ)
+    environment = dict(os.environ)
+    if arguments.workers is not None:
+        environment["RELAY_WORKERS"] = arguments.workers
+    settings = load_settings(arguments.config, environment)
     settings.require_servable()
     # The rest of the program is loaded only when it is to run: `relay check` stays quick.
     from relay.app import serve  # noqa: PLC0415
@@ -348,6 +352,14 @@ def _port(text: str) -> int:
         return whole(0, 65535)(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _workers(text: str) -> str:
+    try:
+        whole(1, 64)(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _address(text: str) -> str:

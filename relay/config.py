@@ -48,6 +48,8 @@ __all__ = [
     "UpstreamAuth",
     "UpstreamProtocol",
     "UpstreamSettings",
+    "WorkerPorts",
+    "WorkerSettings",
     "catalogue",
     "load_settings",
 ]
@@ -80,6 +82,13 @@ class OnLogFailure(StrEnum):
 
     FAIL_CLOSED = "fail_closed"
     FAIL_OPEN = "fail_open"
+
+
+class WorkerPorts(StrEnum):
+    """Whether all workers are behind one UDP and one TCP port, or each has its own."""
+
+    SHARED = "shared"
+    OWN = "own"
 
 
 class LogLevel(StrEnum):
@@ -258,6 +267,14 @@ class StateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Processes that carry media; with `count` 1 the main process does, and there is no other."""
+
+    count: int = _setting(values.whole(1, 64), 1, env="RELAY_WORKERS")
+    ports: WorkerPorts = _setting(values.one_of(WorkerPorts), WorkerPorts.SHARED)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What the log holds and how it looks."""
 
@@ -281,6 +298,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: dict[str, str] = field(default_factory=dict)
 
@@ -349,6 +367,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "limits": LimitSettings,
     "admission": AdmissionSettings,
     "state": StateSettings,
+    "workers": WorkerSettings,
     "log": LogSettings,
 }
 
@@ -417,6 +436,7 @@ def _contradictions(settings: Settings) -> list[str]:
             "keep one of them"
         )
     found.extend(_network_contradictions(settings))
+    found.extend(_worker_contradictions(settings))
     # Judged by what was written: a file that cannot be read is one problem, not two.
     if ("http.tls_cert_file" in settings.origins) != ("http.tls_key_file" in settings.origins):
         found.append("http.tls_cert_file and http.tls_key_file belong together: set both or neither")
@@ -454,6 +474,14 @@ def _network_contradictions(settings: Settings) -> list[str]:
     if settings.limits.disconnected_seconds >= settings.limits.consent_seconds:
         found.append("limits.disconnected_seconds must be shorter than limits.consent_seconds")
     return found
+
+
+def _worker_contradictions(settings: Settings) -> list[str]:
+    ice, workers = settings.ice, settings.workers
+    if workers.count == 1 or workers.ports is WorkerPorts.SHARED:
+        return []
+    ports = {"ice.udp_port": ice.udp_port} | ({"ice.tcp_port": ice.tcp_port} if ice.tcp else {})
+    return network.own_port_problems(workers.count, ports, ice.advertise)
 
 
 def _missing_upstream(upstream: UpstreamSettings) -> list[str]:

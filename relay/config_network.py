@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ _ICE_SERVER = re.compile(
     r"(stuns?|turns?):(\[[0-9A-Fa-f:.]+\]|[^:?/\[\]@]+)(?::([0-9]{1,5}))?(\?transport=(udp|tcp))?\Z"
 )
 _DEFAULT_PORTS = {"stun": 3478, "turn": 3478, "stuns": 5349, "turns": 5349}
-_MAX_PORT = 65_535
+MAX_PORT = 65_535
 _FIRST_FREE_PORT = 1_024
 
 
@@ -92,8 +93,8 @@ def port_range(text: str) -> PortRange:
     if found is None:
         raise ValueError(f"{quoted(text)} is not a range of ports such as 50000-50999")
     first, last = int(found[1]), int(found[2])
-    if not _FIRST_FREE_PORT <= first <= last <= _MAX_PORT:
-        raise ValueError(f"{quoted(text)} is not a range within {_FIRST_FREE_PORT} to {_MAX_PORT}")
+    if not _FIRST_FREE_PORT <= first <= last <= MAX_PORT:
+        raise ValueError(f"{quoted(text)} is not a range within {_FIRST_FREE_PORT} to {MAX_PORT}")
     return PortRange(first, last)
 
 
@@ -136,6 +137,21 @@ def proxy_url(text: str) -> Secret:
     return Secret(text.rstrip("/"))
 
 
+def own_port_problems(workers: int, ports: Mapping[str, int], advertise: tuple[Advertised, ...]) -> list[str]:
+    """Why so many workers cannot have ports of their own, each the setting's (by name) and its number."""
+    found = [
+        f"workers.ports own: worker {workers} would listen on {name} + {workers}, and there is no port {port + workers}"
+        for name, port in ports.items()
+        if port + workers > MAX_PORT
+    ]
+    if any(each.port is not None for each in advertise):
+        found.append(
+            "workers.ports own: ice.advertise names one port, and every worker has its own; leave the port out "
+            "(outside they must be the same as inside), or set workers.ports to shared"
+        )
+    return found
+
+
 def _reachable(host: str, text: str) -> str:
     ip = ipaddress.ip_address(host)
     if ip.is_unspecified or ip.is_multicast:
@@ -147,6 +163,6 @@ def _reachable(host: str, text: str) -> str:
 
 def _port(digits: str, text: str) -> int:
     number = int(digits)
-    if not 1 <= number <= _MAX_PORT:
-        raise ValueError(f"{quoted(text)} has a port that is not from 1 to {_MAX_PORT}")
+    if not 1 <= number <= MAX_PORT:
+        raise ValueError(f"{quoted(text)} has a port that is not from 1 to {MAX_PORT}")
     return number

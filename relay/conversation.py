@@ -85,7 +85,11 @@ class Host(Protocol):
     """Where media sides run."""
 
     def start(self, start: SessionStart, emit: Callable[[Fact], None]) -> RunningSession:
-        """Begin a session; the last fact it emits is `Ended`."""
+        """Begin a session; the last fact it emits is `Ended`. Raises ApiError when it cannot be begun now."""
+        ...
+
+    def readiness(self) -> dict[str, str]:
+        """Why no session can be begun now, as `{check: reason}`; empty if one can."""
         ...
 
 

@@ -84,6 +84,7 @@ class EndReason(StrEnum):
     REQUEST_CANCELLED = "request_cancelled"
     OPERATOR_ENDED = "operator_ended"
     RELAY_DRAINING = "relay_draining"
+    WORKER_LOST = "worker_lost"
     RELAY_FAILED = "relay_failed"
 
     @property

@@ -36,7 +36,7 @@ async def watch_load(take: Callable[[LoadSample], None], root: Path = _ROOT) -> 
                 cores=available_cores(root),
                 loop_lag_seconds=late / _TICKS,
                 open_files=open_files(root),
-                max_files=_max_files(),
+                max_files=max_files(),
             )
         )
         began, used = now, cpu
@@ -83,6 +83,7 @@ def _quota(file: Path) -> float | None:
         return None
 
 
-def _max_files() -> int:
+def max_files() -> int:
+    """How many descriptors this process may have open; 0 without a limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 0 if soft == resource.RLIM_INFINITY else soft

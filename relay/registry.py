@@ -87,7 +87,7 @@ class Registry:
 
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now, as `{check: reason}`; empty when ready."""
-        reasons = self._policies.readiness()
+        reasons = self._policies.readiness() | self._host.readiness()
         if self._draining:
             reasons["draining"] = "the relay is about to stop"
         if short := self._headroom.short(len(self._live), time.monotonic()):

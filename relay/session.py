@@ -318,6 +318,10 @@ class SessionHost:
         task.add_done_callback(self._running.discard)
         return session
 
+    def readiness(self) -> dict[str, str]:
+        """Nothing: in this process a session can always be begun."""
+        return {}
+
 
 def _next_event_id() -> str:
     return f"event_{secrets.token_hex(10)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -71,7 +71,7 @@ def create_public_app(
 def create_operations_app(
     *,
     sessions: Sessions,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: Callable[[], Awaitable[tuple[bytes, str]]],
     telemetry: DoorTelemetry,
     details: Mapping[str, object],
 ) -> web.Application:
@@ -81,7 +81,7 @@ def create_operations_app(
     """
 
     async def metrics(_request: web.Request) -> web.Response:
-        body, content_type = render_metrics()
+        body, content_type = await render_metrics()
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[common_headers(), errors(telemetry)])

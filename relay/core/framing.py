@@ -17,6 +17,11 @@ class Deframer:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def rest(self) -> bytes:
+        """What was taken and is no whole frame yet."""
+        return self._rest
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take what was read, give the datagrams that are complete now.
 

@@ -44,6 +44,7 @@ _NOBODY_LISTENS = frozenset(
         EndReason.CLIENT_CHANNEL_TIMEOUT,
         EndReason.OFFER_REFUSED,
         EndReason.REQUEST_CANCELLED,
+        EndReason.WORKER_LOST,
     }
 )
 

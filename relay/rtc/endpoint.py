@@ -6,26 +6,44 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify, is_rtp
 from relay.core.stun import Address, parse_binding_request
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
-from relay.rtc.packet import DATA, VIEW
+from relay.rtc.packet import DATA, VIEW, Datagram
 from relay.rtc.path import Path, Transport
 from relay.rtc.udp import UdpSocket
 
 # How long a silent session keeps a path against another session's claim to it.
-_HELD_SECONDS = 15.0
+HELD_SECONDS = 15.0
 _READS_PER_WAKE = 16
 # Everybody's datagrams wait here while the loop is busy, strangers' among them; the system may grant less (rmem_max).
 _BUFFER_BYTES = 1 << 22
 _PORT_TRIES = 8
 
 
+class Elsewhere(Protocol):
+    """Other processes that share the public port: asked where this one's agents and paths do not know."""
+
+    def take_check(self, ufrag: str, datagram: bytes, path: Path) -> bool:
+        """Take a check that names no ufrag of this process; False if it is nobody's there either."""
+        ...
+
+    def take(self, datagram: bytes, path: Path) -> bool:
+        """Take what is no check and came on nobody's path; False if it is a stranger's there too."""
+        ...
+
+    def yields(self, path: Path) -> bool:
+        """Whether an agent of this process may have a path that it proved; False if another process's session has."""
+        ...
+
+
 class Endpoint:
     """One UDP port, on one socket for each of `hosts`; TCP connections join with `on_datagram` and `lost`.
 
     Datagrams find their leg by ICE ufrag first, by proven path after. `dropped` counts what nobody took, by cause.
+    Without hosts it is the judging alone, for datagrams that others bring.
     Raises OSError when the port cannot be bound on every host.
     """
 
@@ -33,7 +51,14 @@ class Endpoint:
         self.dropped: Counter[DropCause] = Counter()
         self._clock = clock
         self._by_ufrag: dict[str, IceLiteAgent] = {}
+        self._elsewhere: Elsewhere | None = None
         self._inlets = self._bound(hosts, port)
+
+    def share(self, elsewhere: Elsewhere) -> None:
+        """Ask others about what is not known here, and let their sockets join the port. Raises OSError."""
+        self._elsewhere = elsewhere
+        for each in self._inlets:
+            each.socket.lead()
 
     @property
     def port(self) -> int:
@@ -57,6 +82,16 @@ class Endpoint:
         """Later checks that name `ufrag` are a stranger's."""
         self._by_ufrag.pop(ufrag, None)
 
+    def on_read(self, size: int, path: Path) -> None:
+        """`on_datagram` for the datagram of `size` bytes in the packet buffer."""
+        agent = path.owner
+        if agent is not None and is_rtp(DATA, size):
+            # The way of nearly all datagrams.
+            if agent.inlets.packet(size) and agent.selected is not path:
+                agent.on_media(path)
+            return
+        self.on_datagram(bytes(VIEW[:size]), path)
+
     def on_datagram(self, datagram: bytes, path: Path) -> None:
         """Judge one datagram by length, first byte and path, and hand it to its leg."""
         if not datagram:
@@ -71,7 +106,8 @@ class Endpoint:
             return
         agent = path.owner
         if agent is None:
-            self.dropped[DropCause.STRANGER] += 1
+            if self._elsewhere is None or not self._elsewhere.take(datagram, path):
+                self.dropped[DropCause.STRANGER] += 1
         elif kind is DatagramKind.RTP:
             if agent.inlets.rtp(datagram) and agent.selected is not path:
                 agent.on_media(path)
@@ -87,10 +123,12 @@ class Endpoint:
 
         A living session keeps its path: a check with a forged source must not steal another session's datagrams.
         """
-        owner = path.owner
-        if owner is not None and owner is not agent:
-            if now - owner.last_check < _HELD_SECONDS:
-                return False
+        owner = path.owner if path.owner is not agent else None
+        if owner is not None and now - owner.last_check < HELD_SECONDS:
+            return False
+        if self._elsewhere is not None and not self._elsewhere.yields(path):
+            return False
+        if owner is not None:
             owner.lose(path)
         path.owner = agent
         path.on_owned(path)
@@ -106,6 +144,14 @@ class Endpoint:
         """Count a datagram that is not handled."""
         self.dropped[cause] += 1
 
+    def arrived(self, host_index: int, address: Address, datagram: bytes) -> None:
+        """Judge a datagram that another process's socket read, as if it had come to this port's own."""
+        self.on_datagram(datagram, self._inlets[host_index].path_of(address))
+
+    def send(self, host_index: int, address: Address, datagram: Datagram) -> bool:
+        """Send from the port to any address; False if the kernel does not take it."""
+        return self._inlets[host_index].socket.send(datagram, address)
+
     def close(self) -> None:
         """Free the port."""
         for inlet in self._inlets:
@@ -118,7 +164,8 @@ class Endpoint:
             return
         agent = self._by_ufrag.get(request.local_ufrag)
         if agent is None:
-            self.dropped[DropCause.STUN_UNKNOWN_SESSION] += 1
+            if self._elsewhere is None or not self._elsewhere.take_check(request.local_ufrag, datagram, path):
+                self.dropped[DropCause.STUN_UNKNOWN_SESSION] += 1
             return
         agent.on_check(datagram, request, path, self._clock())
 
@@ -128,7 +175,7 @@ class Endpoint:
             inlets: list[_UdpInlet] = []
             try:
                 for host in hosts:
-                    inlets.append(_UdpInlet(self, host, inlets[0].socket.port if inlets else port))
+                    inlets.append(_UdpInlet(self, host, inlets[0].socket.port if inlets else port, len(inlets)))
             except OSError as error:
                 for inlet in inlets:
                     inlet.socket.close()
@@ -142,23 +189,25 @@ class Endpoint:
 class _UdpInlet:
     """One UDP socket of the public port and the paths proven through it."""
 
-    def __init__(self, endpoint: Endpoint, host: str, port: int) -> None:
+    def __init__(self, endpoint: Endpoint, host: str, port: int, index: int) -> None:
         self.host = host
+        self._index = index
         self._endpoint = endpoint
         self._paths: dict[Address, Path] = {}
         self.socket = UdpSocket(host, port, self._on_read, endpoint.dropped, _READS_PER_WAKE, _BUFFER_BYTES)
 
+    def path_of(self, address: Address) -> Path:
+        """The path that an address has, a new one if it has none."""
+        return self._paths.get(address) or self._new(address)
+
+    def _new(self, address: Address) -> Path:
+        return Path(Transport.UDP, address, self.socket.sender(address), self._keep, self._drop, self._index)
+
     def _on_read(self, size: int, address: Address) -> None:
         path = self._paths.get(address)
         if path is None:
-            path = Path(Transport.UDP, address, self.socket.sender(address), self._keep, self._drop)
-        elif path.owner is not None and is_rtp(DATA, size):
-            # The way of nearly all datagrams.
-            agent = path.owner
-            if agent.inlets.packet(size) and agent.selected is not path:
-                agent.on_media(path)
-            return
-        self._endpoint.on_datagram(bytes(VIEW[:size]), path)
+            path = self._new(address)
+        self._endpoint.on_read(size, path)
 
     def _keep(self, path: Path) -> None:
         self._paths[path.address] = path

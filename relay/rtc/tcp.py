@@ -7,13 +7,14 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
 from relay.rtc.endpoint import Endpoint
+from relay.rtc.path import Path
 from relay.rtc.ports import bind_alike
-from relay.rtc.tcp_connection import TcpConnection
+from relay.rtc.tcp_connection import Heir, TcpConnection
 
 _LOG = logging.getLogger(__name__)
 # Connections that have not proved themselves to a session. A browser's does with the first frame, so that at the limit
@@ -45,10 +46,10 @@ class TcpListener:
     def __init__(self, endpoint: Endpoint, hosts: tuple[str, ...], port: int) -> None:
         self._endpoint = endpoint
         self._loop = asyncio.get_running_loop()
-        self._connections: set[TcpConnection] = set()
-        self._unproven = _Unproven()
+        self._connections = TcpConnections(endpoint)
         self._logged = -_LOG_EVERY_SECONDS
-        self._sockets = bind_alike(hosts, port, lambda host, at: _AcceptSocket(host, at, self._accepted, self._failed))
+        take = self._connections.take
+        self._sockets = bind_alike(hosts, port, lambda host, at: _AcceptSocket(host, at, take, self._failed))
 
     @property
     def port(self) -> int:
@@ -60,24 +61,15 @@ class TcpListener:
         """How many are open now."""
         return len(self._connections)
 
+    def hand_over(self, path: Path, heir: Heir) -> bool:
+        """Let another process have the connection that is a path; False if it is not to be had."""
+        return self._connections.hand_over(path, heir)
+
     def close(self) -> None:
         """Free the port and end every connection."""
         for each in self._sockets:
             each.close()
-        for connection in tuple(self._connections):
-            connection.close()
-
-    def _accepted(self, accepted: socket.socket, address: Address) -> None:
-        while (oldest := self._unproven.in_the_way_of(address)) is not None:
-            oldest.abort(DropCause.TCP_LIMIT)
-        connection = TcpConnection(accepted, address, self._endpoint, self._unproven.remove, self._on_closed)
-        self._connections.add(connection)
-        deadline = self._loop.call_later(PROOF_SECONDS, connection.abort, DropCause.TCP_UNPROVEN)
-        self._unproven.add(connection, deadline)
-
-    def _on_closed(self, connection: TcpConnection) -> None:
-        self._connections.discard(connection)
-        self._unproven.remove(connection)
+        self._connections.close()
 
     def _failed(self, error: OSError) -> None:
         self._endpoint.drop(DropCause.TCP_ACCEPT)
@@ -85,6 +77,46 @@ class TcpListener:
         if now - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = now
             _LOG.warning("no TCP connection can be accepted: %s", error.strerror)
+
+
+class TcpConnections:
+    """Accepted connections, each a path of `endpoint`, and what bounds those that no session has taken yet."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._loop = asyncio.get_running_loop()
+        self._by_path: dict[Path, TcpConnection] = {}
+        self._unproven = _Unproven()
+
+    def __len__(self) -> int:
+        return len(self._by_path)
+
+    def __iter__(self) -> Iterator[TcpConnection]:
+        return iter(tuple(self._by_path.values()))
+
+    def take(self, accepted: socket.socket, address: Address, first: bytes = b"") -> None:
+        """Take a non-blocking socket, and what another process read from it already."""
+        while (oldest := self._unproven.in_the_way_of(address)) is not None:
+            oldest.abort(DropCause.TCP_LIMIT)
+        connection = TcpConnection(accepted, address, self._endpoint, self._unproven.remove, self._on_closed)
+        self._by_path[connection.path] = connection
+        deadline = self._loop.call_later(PROOF_SECONDS, connection.abort, DropCause.TCP_UNPROVEN)
+        self._unproven.add(connection, deadline)
+        if first:
+            connection.feed(first)
+
+    def hand_over(self, path: Path, heir: Heir) -> bool:
+        """Let another process have the connection that is a path; False if it is not to be had."""
+        return self._by_path[path].hand_over(heir)
+
+    def close(self) -> None:
+        """End them all."""
+        for connection in self:
+            connection.close()
+
+    def _on_closed(self, connection: TcpConnection) -> None:
+        self._by_path.pop(connection.path, None)
+        self._unproven.remove(connection)
 
 
 class _Unproven:

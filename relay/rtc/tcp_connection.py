@@ -34,6 +34,10 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 _LOGGED_FAILURES = 10
 
 
+# Who takes a connection over: the socket, its peer, and what was read of it and not yet judged.
+Heir = Callable[[socket.socket, Address, bytes], None]
+
+
 class TcpConnection:
     """One accepted connection and the path it is.
 
@@ -60,6 +64,7 @@ class TcpConnection:
         self._written = 0
         self._stall_check: asyncio.TimerHandle | None = None
         self._closed = False
+        self._heir: Heir | None = None
         self.path = Path(Transport.TCP, address, self.send, self._owned, lambda _: self.close())
         self._loop.add_reader(accepted.fileno(), self._readable)
 
@@ -100,6 +105,16 @@ class TcpConnection:
         self._endpoint.lost(self.path)
         self._on_closed(self)
 
+    def hand_over(self, heir: Heir) -> bool:
+        """While a frame is being judged: let another process have the connection, that frame and what follows it.
+
+        False if that cannot be, because something was sent to the peer that still waits here.
+        """
+        if self._closed or self._waiting:
+            return False
+        self._heir = heir
+        return True
+
     def abort(self, cause: DropCause) -> None:
         """Count why and end the connection with a reset: nothing is left in the kernel for who earned nothing."""
         if self._closed:
@@ -126,15 +141,27 @@ class TcpConnection:
         if not data:
             self.close()
             return
+        self.feed(data)
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the connection."""
         try:
             datagrams = self._deframer.feed(data)
         except FramingError:
             self.abort(DropCause.TCP_FRAMING)
             return
-        for datagram in datagrams:
+        for number, datagram in enumerate(datagrams):
             self._take(datagram)
+            if self._heir is not None:
+                self._leave(self._heir, b"".join(map(frame, datagrams[number:])) + self._deframer.rest)
             if self._closed:
                 return
+
+    def _leave(self, heir: Heir, unjudged: bytes) -> None:
+        self._closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._on_closed(self)
+        heir(self._socket, self.path.address, unjudged)
 
     def _take(self, datagram: bytes) -> None:
         try:
@@ -144,7 +171,7 @@ class TcpConnection:
             self._endpoint.drop(DropCause.INTERNAL)
             if self._endpoint.dropped[DropCause.INTERNAL] <= _LOGGED_FAILURES:
                 _LOG.exception("datagram handler failed")
-        if not self._proven:
+        if not self._proven and self._heir is None:
             self._unproven_frames += 1
             if self._unproven_frames >= UNPROVEN_FRAMES:
                 self.abort(DropCause.TCP_UNPROVEN)

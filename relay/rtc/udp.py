@@ -11,6 +11,7 @@ from collections.abc import Callable
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
 from relay.rtc.packet import READ_BYTES, VIEW, Datagram
+from relay.rtc.shared_port import join, lead
 
 _LOG = logging.getLogger(__name__)
 _BUFFER_BYTES = 1 << 20
@@ -21,7 +22,8 @@ class UdpSocket:
     """A bound UDP socket that calls `on_read(size, address)` for every datagram it has read into the packet buffer.
 
     `dropped` is the owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer
-    talks, more on a shared port.
+    talks, more on a shared port. `joins`: another process leads the port, and the socket
+    is to be connected at once (relay/rtc/shared_port.py).
     Raises OSError when the address cannot be bound.
     """
 
@@ -33,17 +35,20 @@ class UdpSocket:
         dropped: Counter[DropCause],
         reads_per_wake: int = 1,
         buffer_bytes: int = _BUFFER_BYTES,
+        *,
+        joins: bool = False,
     ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket = join(host, port) if joins else socket.socket(family, socket.SOCK_DGRAM)
         try:
-            if family == socket.AF_INET6:
+            if family == socket.AF_INET6 and not joins:
                 # IPv4 has a socket of its own, so that an address has one form only.
                 self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
-            self._socket.bind((host, port))
+            if not joins:
+                self._socket.bind((host, port))
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
@@ -58,6 +63,13 @@ class UdpSocket:
     def port(self) -> int:
         """The local port."""
         return int(self._socket.getsockname()[1])
+
+    def lead(self) -> None:
+        """Let other processes' sockets join the port; what is not connected to one of theirs stays with this one.
+
+        Raises OSError where the system has no such option.
+        """
+        lead(self._socket)
 
     def send(self, datagram: Datagram, address: Address) -> bool:
         """Send at once; False if the kernel does not take it (full buffer, no route): UDP may lose, it never waits."""

@@ -271,11 +271,15 @@ async def doors(door_settings, sessions, checks, facts, page_directory):
     assert facts.warnings.empty(), facts.warnings.get_nowait()
 
 
+async def ready_metrics():
+    return b"relay_ready 1\n", "text/plain; version=0.0.4"
+
+
 @pytest.fixture
 async def operations(sessions, facts):
     app = create_operations_app(
         sessions=sessions,
-        render_metrics=lambda: (b"relay_ready 1\n", "text/plain; version=0.0.4"),
+        render_metrics=ready_metrics,
         telemetry=facts,
         details={"media_addresses": ["192.0.2.1 udp 8443 tcp 8443"]},
     )

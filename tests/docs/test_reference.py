@@ -15,6 +15,7 @@ from relay.core.rtp import DropCause
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import EndReason, ErrorCode
 from relay.telemetry import Telemetry
+from relay.telemetry_workers import WorkerFigures, WorkerMetrics, WorkerState
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_SET = "\N{EN DASH}"
@@ -109,6 +110,7 @@ def test_every_metric_is_documented_with_its_type_and_labels():
     telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
     counters = SessionCounters(LegCounters(dropped={"rate": 1}), events={("upstream", "error", "forward"): 1})
     telemetry.attach(lambda: {"rs_1": counters}, ready=lambda: True, draining=lambda: False)
+    registry.register(WorkerMetrics(lambda: (WorkerFigures(1, WorkerState.READY, 0, 0, 0.0, 0, 0.0),)))
     expected = {}
     for family in registry.collect():
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from support.client import Client
 from support.service import CLIENT_KEY, INSTRUCTIONS, SECRETS, bench
+
+from relay.config import WorkerSettings
 
 
 def service_session(simulator):
     return simulator.state()["sessions"][-1]
 
 
-async def test_speech_goes_to_the_service_and_its_answer_comes_back():
-    async with bench() as world, Client(world.url, CLIENT_KEY) as client:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_speech_goes_to_the_service_and_its_answer_comes_back(workers):
+    async with bench(workers=WorkerSettings(workers)) as world, Client(world.url, CLIENT_KEY) as client:
         await client.connect()
         created = await client.event("session.created")
         assert "instructions" not in created["session"]

@@ -289,7 +289,8 @@ async def test_nothing_is_kept_of_connections_that_are_gone(bench):
             await plug.read()
         plug.reset()
     await bench.until(lambda: bench.listener.connections == 0)
-    assert (bench.listener._unproven._deadlines, bench.listener._unproven._by_source) == ({}, {})
+    unproven = bench.listener._connections._unproven
+    assert (unproven._deadlines, unproven._by_source) == ({}, {})
     assert agent._paths == set()
 
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from relay.core.record import SessionRecord
+from relay.session import SessionHost
+from relay.workers.pool import WorkerPool
 from support.client import Client
 from support.resources import held, nothing_left_since, settled
 from support.service import CLIENT_KEY, SECRETS, Bench, bench
@@ -65,15 +67,24 @@ class Watch:
 
     async def nothing_live(self) -> None:
         """Fail unless registry and media port have forgotten every session."""
-        endpoint = self.world.relay.registry._host._plane.endpoint
-        left = await settled(
-            lambda: [
-                *self.world.relay.registry.counters(),
-                *endpoint._by_ufrag,
-                *(path for inlet in endpoint._inlets for path in inlet._paths),
-            ]
-        )
+        host = self.world.relay.registry._host
+        kept = kept_by_workers if isinstance(host, WorkerPool) else kept_by_endpoint
+        left = await settled(lambda: [*self.world.relay.registry.counters(), *kept(host)])
         assert not left, left
+
+
+def kept_by_endpoint(host: SessionHost) -> list[object]:
+    """What the media port still knows of sessions."""
+    endpoint = host._plane.endpoint
+    return [*endpoint._by_ufrag, *(path for inlet in endpoint._inlets for path in inlet._paths)]
+
+
+def kept_by_workers(pool: WorkerPool) -> list[object]:
+    """What the main process still knows of sessions that workers have."""
+    workers = [place.worker for place in pool._places]
+    fronts = {worker._front for worker in workers} - {None}
+    kept = [each for worker in workers for each in (*worker._sessions, *worker._ufrags)]
+    return kept + [each for front in fronts for each in (*front._by_ufrag, *front._held)]
 
 
 @contextlib.asynccontextmanager
