@@ -19,12 +19,16 @@ _BASE = "/openai/v1/realtime"
 
 
 class Service:
-    """Answers mints and calls. The newest call's peer is in `calls`, under the id its `Location` shows."""
+    """Answers mints and calls. The newest call's peer is in `calls`, under the id its `Location` shows.
 
-    def __init__(self, certificate: RTCCertificate) -> None:
+    Each mint takes `mint_seconds`, each call `call_seconds`.
+    """
+
+    def __init__(self, certificate: RTCCertificate, mint_seconds: float = 0.0, call_seconds: float = 0.0) -> None:
         self.calls: dict[str, Peer] = {}
         self.url = ""
         self._certificate = certificate
+        self._seconds = mint_seconds, call_seconds
         self._sessions: dict[str, dict[str, Any]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
 
@@ -57,6 +61,7 @@ class Service:
         session = {**(await request.json())["session"], "object": "realtime.session", "id": "sess_bench"}
         key = f"ek_{secrets.token_hex(16)}"
         self._sessions[key] = session
+        await asyncio.sleep(self._seconds[0])
         return web.json_response({"value": key, "expires_at": int(time.time()) + 600, "session": session})
 
     async def _call(self, request: web.Request) -> web.Response:
@@ -64,6 +69,7 @@ class Service:
         if session is None:
             return web.json_response({"error": {"message": "unknown key"}}, status=401)
         remote = Remote.parse(await request.text())
+        await asyncio.sleep(self._seconds[1])
         peer = Peer(self._certificate, controlling=False)
         call_id = f"rtc_{secrets.token_hex(16)}"
         self.calls[call_id] = peer

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from relay import garbage
 from relay.api import (
     Certificate,
     DoorSettings,
@@ -29,6 +30,7 @@ from relay.core.policy import policy_from_instructions, policy_revision
 from relay.core.policy_resolve import ServiceDefaults
 from relay.core.policy_rules import OnSinkFailure
 from relay.decision_log import DecisionLog, DecisionLogPlace
+from relay.early import EarlySessions
 from relay.errors import ConfigError
 from relay.hang_up_list import HangUpList
 from relay.kept_calls import KeptCalls
@@ -86,6 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             session_limits(settings),
             headroom,
             on_end=lambda session_id: keys.forget(session_id, time.time()),
+            early=EarlySessions(telemetry, settings.upstream.early_most) if settings.upstream.early else None,
         )
         telemetry.attach(
             registry.counters,
@@ -143,6 +146,7 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
         relay.telemetry.started(relay.public_url, relay.operations_url, [str(each) for each in relay.media_addresses])
         if announce is not None:
             announce(relay)
+        garbage.settle()
         await stop.wait()
         draining = asyncio.create_task(relay.registry.drain(settings.limits.drain_seconds))
         hurry = asyncio.create_task(stop_now.wait())

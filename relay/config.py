@@ -138,6 +138,8 @@ class UpstreamSettings:
     entra_scope: str = _setting(values.scope, "https://cognitiveservices.azure.com/.default")
     timeout_seconds: float = _setting(values.seconds(1, 120), 15.0)
     allow_insecure: bool = _setting(values.boolean, default=False)
+    early: bool = _setting(values.boolean, default=False)
+    early_most: int = _setting(values.whole(1, 10_000), 50)
 
 
 @dataclass(frozen=True, slots=True)

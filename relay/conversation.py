@@ -6,8 +6,6 @@ The media side (`relay.session`) knows no credentials and no service; this side 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from relay.core.doors import Opened, OpenRequest
 from relay.core.lifecycle import (
+    ClientOffered,
     Command,
-    Decided,
     Ended,
     Ending,
     EndSession,
@@ -29,7 +27,6 @@ from relay.core.lifecycle import (
     PhaseChanged,
     Reanswered,
     Reoffered,
-    ReofferFact,
     ReofferRefused,
     ReplaceLimits,
     ReplacePolicy,
@@ -39,34 +36,20 @@ from relay.core.lifecycle import (
     SessionLimits,
     SessionStart,
     Stage,
+    ToldRefusal,
 )
-from relay.core.policy import (
-    ConfigRefusal,
-    EffectivePolicy,
-    compose,
-    judge_wish,
-)
-from relay.core.policy_rules import Mode
-from relay.core.verdicts import Rule, Verdict
+from relay.core.policy import ConfigRefusal, EffectivePolicy, compose
+from relay.core.wish_record import wish_decision
 from relay.diary import Diary
 from relay.errors import ApiError, EndReason, ErrorCode
 from relay.policies import Policies
+from relay.reoffers import Reoffers, no_such_call
 from relay.telemetry import Telemetry
 from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal, Upstream, to_api_error
 
 T = TypeVar("T")
 
 _NOT_FOUND = 404
-# Offers of one client that wait for their answer.
-_MOST_REOFFERS = 4
-
-_REOFFER_STATUS = {
-    ErrorCode.INVALID_OFFER: 400,
-    ErrorCode.NOT_FOUND: 404,
-    ErrorCode.PEER_GONE: 409,
-    ErrorCode.SESSION_NOT_ACTIVE: 409,
-    ErrorCode.RATE_LIMIT_EXCEEDED: 429,
-}
 
 
 class RunningSession(Protocol):
@@ -94,7 +77,10 @@ class Host(Protocol):
 
 
 class Conversation:
-    """One session from admission to record. `opened` is done once the service accepted it, or with the ApiError."""
+    """One session from admission to record. `opened` is done once the service accepted it, or with the ApiError.
+
+    One that begins without an offer is `opened` when its client is answered; `refusal` is why it came to nothing.
+    """
 
     def __init__(
         self,
@@ -109,6 +95,7 @@ class Conversation:
         self.owner = request.owner
         self.policy = policy
         self.opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+        self.refusal: ApiError | None = None
         self._request = request
         self._limits = limits
         self._upstream = upstream
@@ -121,8 +108,7 @@ class Conversation:
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
-        self._reoffers: dict[int, asyncio.Future[str]] = {}
-        self._reoffered = 0
+        self._reoffers = Reoffers()
         self._diary = Diary(session_id, request, policy, telemetry)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
@@ -137,25 +123,38 @@ class Conversation:
         """The answer to an offer that the client makes to its running session. Raises ApiError."""
         if self._session is None or self._ending.done():
             raise no_such_call()
-        if len(self._reoffers) >= _MOST_REOFFERS:
-            raise _reoffer_refusal(ReofferRefused(0, ErrorCode.RATE_LIMIT_EXCEEDED, "Too many offers at a time.", 1))
-        self._reoffered = number = self._reoffered + 1
-        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._reoffers[number] = answered
+        return await self._reoffers.ask(lambda number: self._command(Reoffered(number, offer)))
+
+    async def meet(self, request: OpenRequest, offer: str) -> Opened:
+        """Answer the client of a session that began without it, at once. Raises ApiError, and ends the session."""
+        if self.opened.done() or self._ending.done():
+            raise self._gone()
+        self._request = self._diary.request = request
         try:
-            self._command(Reoffered(number, offer))
-            return await answered
-        finally:
-            del self._reoffers[number]
+            answer = await self._reoffers.ask(
+                lambda number: self._command(ClientOffered(number, offer, request.webrtc_filter))
+            )
+        except ApiError as refusal:
+            if self._ending.done():
+                raise self._gone() from None
+            self._answer_door(refusal)
+            self.end(EndReason.OFFER_REFUSED, refusal.code.value)
+            raise
+        if not self.opened.done():
+            self.opened.set_result(Opened(self.session_id, answer))
+        return Opened(self.session_id, answer)
 
     def take_policies(self, policies: Policies) -> None:
         """Take what acts on running sessions: the kill switch, limits, and a whole policy that is to be applied live.
 
-        A session whom no policy covers any more keeps the one it has.
+        A session whom no policy covers any more keeps the one it has. One that waits for its first client is given up
+        instead, where it is kept (`EarlySessions`).
         """
         identity = self._request.identity
         if policies.switch.stops(identity.tenant, self.policy.name):
             self.end(EndReason.POLICY_KILLED)
+            return
+        if self._request.offer is None:
             return
         policy = policies.now_for(identity, self._request.model_asked)
         if policy is None:
@@ -208,7 +207,8 @@ class Conversation:
 
     async def _set_up(self, host: Host) -> ServiceCall:
         request, policy = self._request, self.policy
-        self._record_wish()
+        if (decision := wish_decision(policy, request.client_session, request.dialect)) is not None:
+            self._diary.tell(decision)
         try:
             composed = compose(policy, request.client_session, request.dialect, self._upstream.dialect)
         except ConfigRefusal as refusal:
@@ -250,25 +250,9 @@ class Conversation:
         except ApiError as refusal:
             self._refuse(refusal)
             return call
-        if not self.opened.done():
+        if negotiated.answer is not None and not self.opened.done():
             self.opened.set_result(Opened(self.session_id, negotiated.answer))
         return call
-
-    def _record_wish(self) -> None:
-        """Write down what the policy makes of the configuration that came with the key or the offer."""
-        wish, mode = self._request.client_session, self.policy.mode
-        if wish is None or mode is Mode.DISABLED:
-            return
-        try:
-            judged = judge_wish(self.policy, wish, self._request.dialect)
-            verdict, rule = judged.verdict, judged.rule
-        except ConfigRefusal as refusal:
-            verdict, rule = Verdict.REFUSE, refusal.rule
-        if rule is Rule.ALLOWED:
-            return
-        digest = hashlib.sha256(json.dumps(wish, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-        done, would_be = (verdict, None) if mode is Mode.ENFORCE else (Verdict.FORWARD, verdict.value)
-        self._diary.tell(Decided(LegName.DOWNSTREAM, "session.mint", done.value, rule, mode, would_be, digest))
 
     def _on_fact(self, fact: Fact) -> None:
         match fact:
@@ -289,33 +273,25 @@ class Conversation:
             case Ended():
                 self._ended.set_result(fact)
             case Reanswered() | ReofferRefused():
-                self._on_reoffer(fact)
+                if isinstance(fact, Reanswered) and fact.restart:
+                    self._telemetry.ice_restarted(self.session_id)
+                self._reoffers.on_fact(fact)
             case _:
                 self._diary.tell(fact)
 
     def _on_ending(self, reason: EndReason) -> None:
         self._ending.set_result(reason)
-        for answered in self._reoffers.values():
-            if not answered.done():
-                answered.set_exception(no_such_call())
+        self._reoffers.end()
         # Whatever is under way at the service: the door need not wait for it.
         self._answer_door(self._gone())
 
-    def _on_reoffer(self, fact: ReofferFact) -> None:
-        answered = self._reoffers.get(fact.number)
-        if isinstance(fact, Reanswered) and fact.restart:
-            self._telemetry.ice_restarted(self.session_id)
-        if answered is None or answered.done():
-            return  # whoever asked went away
-        if isinstance(fact, Reanswered):
-            answered.set_result(fact.answer)
-        else:
-            answered.set_exception(_reoffer_refusal(fact))
-
     def _refuse(self, refusal: ApiError) -> None:
-        """Answer the door, and end the media side if it runs."""
+        """Answer the door, and end the media side if it runs; a client that was answered is told by it."""
+        if not self._ending.done():
+            self.refusal = refusal
         self._answer_door(refusal)
-        self.end(EndReason.SERVICE_REFUSED, refusal.code.value)
+        told = ToldRefusal(refusal.kind, refusal.code, refusal.message)
+        self._command(EndSession(EndReason.SERVICE_REFUSED, refusal.code.value, told))
 
     def _answer_door(self, refusal: ApiError) -> None:
         if not self.opened.done():
@@ -367,17 +343,3 @@ class Conversation:
             self._early.append(command)
         else:
             self._session.command(command)
-
-
-def no_such_call() -> ApiError:
-    """The one answer to whoever asks for a session that is unknown, somebody else's or over."""
-    return ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
-
-
-def _reoffer_refusal(refused: ReofferRefused) -> ApiError:
-    code, seconds = refused.code, refused.retry_seconds
-    if code is ErrorCode.NOT_FOUND:
-        return no_such_call()
-    wait = {} if seconds is None else {"retry-after": str(seconds), "retry-after-ms": str(seconds * 1000)}
-    param = "sdp" if code is ErrorCode.INVALID_OFFER else None
-    return ApiError(_REOFFER_STATUS[code], code, refused.message, param=param, headers=wait)

@@ -54,12 +54,12 @@ _ENDED_BY_RULE = {
 
 
 class Diary:
-    """Follows one session from its admission. `policy` is the one in force, and may be replaced."""
+    """Follows one session from its admission. `policy` is the one in force, `request` its client's; both may change."""
 
     def __init__(self, session_id: str, request: OpenRequest, policy: EffectivePolicy, telemetry: Telemetry) -> None:
         self.policy = policy
+        self.request = request
         self._session_id = session_id
-        self._request = request
         self._telemetry = telemetry
         self._began = time.monotonic()
         self._stages: dict[str, float] = {}
@@ -104,8 +104,8 @@ class Diary:
         self._telemetry.session_ended(
             SessionRecord(
                 session_id=self._session_id,
-                door=self._request.door,
-                dialect=self._request.dialect,
+                door=self.request.door,
+                dialect=self.request.dialect,
                 reason=reason,
                 detail="" if ended is None else ended.detail,
                 duration_seconds=time.monotonic() - self._began,
@@ -120,7 +120,7 @@ class Diary:
         )
 
     def _decided(self, decided: Decided) -> None:
-        identity = self._request.identity
+        identity = self.request.identity
         self._telemetry.decided(
             self._session_id,
             decided,

@@ -82,6 +82,7 @@ class EndReason(StrEnum):
     POLICY_DISCLOSED = "policy_disclosed"
     OFFER_REFUSED = "offer_refused"
     REQUEST_CANCELLED = "request_cancelled"
+    EARLY_UNUSED = "early_unused"
     OPERATOR_ENDED = "operator_ended"
     RELAY_DRAINING = "relay_draining"
     WORKER_LOST = "worker_lost"
@@ -122,12 +123,17 @@ class ApiError(Exception):
         self.headers = headers or {}
 
     @property
+    def kind(self) -> str:
+        """The `type` in the body."""
+        return "invalid_request_error" if self.status < _SERVER_ERRORS else "server_error"
+
+    @property
     def body(self) -> dict[str, dict[str, str | None]]:
         """The JSON body, `{"error": {message, type, param, code}}` (protocol: errors over HTTP)."""
         return {
             "error": {
                 "message": self.message,
-                "type": "invalid_request_error" if self.status < _SERVER_ERRORS else "server_error",
+                "type": self.kind,
                 "param": self.param,
                 "code": self.code.value,
             }

@@ -7,13 +7,16 @@ import secrets
 import time
 from collections.abc import Callable
 
-from relay.conversation import Conversation, Host, no_such_call
+from relay.conversation import Conversation, Host
 from relay.core.doors import Opened, OpenRequest
 from relay.core.headroom import Headroom, Resource
 from relay.core.lifecycle import SessionCounters, SessionLimits
+from relay.core.policy import EffectivePolicy
 from relay.core.policy_rules import OnSinkFailure
+from relay.early import EarlySessions
 from relay.errors import ApiError, EndReason, ErrorCode
 from relay.policies import Policies
+from relay.reoffers import no_such_call
 from relay.telemetry import Telemetry
 from relay.upstream import Upstream
 
@@ -35,6 +38,7 @@ class Registry:
         limits: SessionLimits,
         headroom: Headroom,
         on_end: Callable[[str], None],
+        early: EarlySessions | None = None,
     ) -> None:
         self._host = host
         self._upstream = upstream
@@ -43,6 +47,7 @@ class Registry:
         self._limits = limits
         self._headroom = headroom
         self._on_end = on_end
+        self._early = early
         self._draining = False
         self._live: dict[str, tuple[Conversation, asyncio.Task[None]]] = {}
 
@@ -51,20 +56,41 @@ class Registry:
         """Whether new sessions are refused because the relay is about to stop."""
         return self._draining
 
+    def prepare(self, request: OpenRequest, seconds: float) -> None:
+        """Begin the session of a key that was minted and lives so long, if sessions are to begin early; else nothing.
+
+        Where the policy depends on the page that will use the key, nothing can begin before it does.
+        """
+        early, key_id = self._early, request.key_id
+        if early is None or key_id is None:
+            return
+        try:
+            policy = self._policies.admit_key(request.identity, request.model_asked)
+            if policy is None:
+                return
+            self._admit()
+        except ApiError:
+            policy = None
+        if policy is None or not early.has_room(request.owner):
+            early.turned_away()
+        else:
+            early.keep(key_id, request, self._begin(request, policy), seconds)
+
     async def open(self, request: OpenRequest) -> Opened:
-        """Admit and set up a session; return once the service accepted it. Raises ApiError.
+        """Admit and set up a session; return once the service accepted it (at once if it began early). Raises ApiError.
 
         If the caller is cancelled, because its client went away, the session ends and what was begun is hung up.
         """
-        self._admit()
-        session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
+        early = self._early
+        # One that waits for this client has its place already, or leaves it to the one that is opened instead.
+        if early is None or not early.holds(request.key_id):
+            self._admit()
         policy = self._policies.admit(request.identity, request.model_asked)
-        self._headroom.begin(time.monotonic())
-        conversation = Conversation(session_id, request, policy, self._limits, self._upstream, self._telemetry)
-        task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
-        self._live[session_id] = (conversation, task)
-        task.add_done_callback(lambda _: self._forget(session_id))
+        begun = None if early is None else early.take(request, policy)
+        conversation = begun or self._begin(request, policy)
         try:
+            if begun is not None and request.offer is not None:
+                return await begun.meet(request, request.offer)
             return await asyncio.shield(conversation.opened)
         except asyncio.CancelledError:
             conversation.end(EndReason.REQUEST_CANCELLED, "the client went away during set-up")
@@ -110,6 +136,8 @@ class Registry:
             except Exception as error:  # noqa: BLE001 - one session's fault must not keep the kill switch from others
                 self._telemetry.warn("policy_not_taken", session_id=session_id, error=type(error).__name__)
                 conversation.end(EndReason.RELAY_FAILED, "the changed policies could not be applied")
+        if self._early is not None:
+            self._early.take_policies(self._policies)
 
     def decisions_unrecorded(self) -> None:
         """The decision log cannot be written: end the sessions whose policy allows nothing unrecorded."""
@@ -120,6 +148,8 @@ class Registry:
     async def drain(self, seconds: float) -> None:
         """Admit nobody, tell the clients, wait up to `seconds` for sessions to end, then end the rest."""
         self._draining = True
+        if self._early is not None:
+            self._early.drain()
         for conversation, _ in self._live.values():
             conversation.warn_ending(EndReason.RELAY_DRAINING, int(seconds))
         if self._live and seconds > 0:
@@ -131,6 +161,15 @@ class Registry:
         for _, task in self._live.values():
             task.cancel()
         await self._all_over(None)
+
+    def _begin(self, request: OpenRequest, policy: EffectivePolicy) -> Conversation:
+        self._headroom.begin(time.monotonic())
+        session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
+        conversation = Conversation(session_id, request, policy, self._limits, self._upstream, self._telemetry)
+        task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
+        self._live[session_id] = (conversation, task)
+        task.add_done_callback(lambda _: self._forget(session_id))
+        return conversation
 
     def _of(self, session_id: str, owner: str) -> Conversation | None:
         found = self._live.get(session_id)

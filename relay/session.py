@@ -1,4 +1,4 @@
-"""One session: a client's side, the service's leg and the bridge, from the offer to the end.
+"""One session: a client's side, the service's leg and the bridge, from its beginning to the end.
 
 A session is started from one serialisable value (`SessionStart`) and afterwards exchanges only serialisable values:
 facts up through `emit`, commands down through `command`. It knows nothing of doors, registry, telemetry or credentials.
@@ -15,6 +15,7 @@ from typing import Any
 
 from relay.core.event_filter import EventFilter
 from relay.core.lifecycle import (
+    ClientOffered,
     Command,
     Decided,
     Dialect,
@@ -38,6 +39,7 @@ from relay.core.lifecycle import (
     SessionStart,
     Stage,
     StageDone,
+    ToldRefusal,
     TransportUsed,
 )
 from relay.core.policy_rules import LimitRules
@@ -61,6 +63,8 @@ _TICK_SECONDS = 1.0
 # Time for the client to read why its session ends, before its transport is closed.
 _END_NOTICE_SECONDS = 0.1
 _CLOSE_SECONDS = 2.0
+# How long a client that was answered and is still connecting is waited for, to be told what the service did.
+_ARRIVAL_SECONDS = 5.0
 _CHANNEL_LABELS = {Dialect.GA: "oai-events", Dialect.PREVIEW: "realtime-channel"}
 
 
@@ -75,6 +79,7 @@ class Session:
         self._began = loop.time()
         self._ended: asyncio.Future[tuple[EndReason, str]] = loop.create_future()
         self._service_answer: asyncio.Future[str] = loop.create_future()
+        self._refusal: ToldRefusal | None = None
         self._in_force = asyncio.Event()
         self._heard: set[LegName] = set()
         self._transports: dict[LegName, str] = {}
@@ -86,7 +91,7 @@ class Session:
         self._bridge = Bridge(self._events, start.limits, self)
         self._clock = SessionClock(start.policy.limits, time.monotonic())
         self._take_limits(start.policy.limits)
-        self._client = ClientSide(plane, start.limits, self._bridge, self)
+        self._client = ClientSide(plane, start.limits, self._bridge, self, awaited=start.offer is None)
         self._certificate = plane.certificate.current()
         self._upstream = Leg(LegName.UPSTREAM, new_ssrc(), self._certificate, start.limits, self._bridge)
 
@@ -96,14 +101,15 @@ class Session:
             case ServiceAnswered(answer):
                 if not self._service_answer.done():
                     self._service_answer.set_result(answer)
-            case EndSession(reason, detail):
+            case EndSession(reason, detail, refusal):
+                self._refusal = self._refusal if self._ended.done() else refusal
                 self.end(reason, detail)
             case NoticeEnding(reason, seconds_left):
                 self._announced = (reason, time.monotonic() + seconds_left)
                 self._bridge.notify_ending(reason, seconds_left)
-            case Reoffered(number, offer):
+            case ClientOffered() | Reoffered():
                 if not self._ended.done():
-                    self._emit(self._client.reoffer(number, offer))
+                    self._on_offer(command)
             case ReplacePolicy(policy):
                 self._take_limits(policy.limits)
                 if not self._ended.done():
@@ -121,7 +127,10 @@ class Session:
         return self._bridge.counters()
 
     async def run(self) -> None:
-        """Live: negotiate, connect both legs, confirm the policy, carry until the first end reason, close."""
+        """Live: negotiate, connect both legs, confirm the policy, carry until the first end reason, close.
+
+        Where the client has not come yet, all this happens without it, and it takes its place whenever it does.
+        """
         life = asyncio.create_task(self._live(), name=f"session {self._start.session_id}")
         try:
             waiting: set[asyncio.Future[Any]] = {life, self._ended}
@@ -141,16 +150,16 @@ class Session:
 
     async def _live(self) -> None:
         try:
-            peer = self._client.open(self._start.offer)
+            peer = None if self._start.offer is None else self._client.open(self._start.offer)
         except SdpError as error:
             self._emit(OfferRefused(str(error)))
             self.end(EndReason.OFFER_REFUSED, str(error))
             return
-        self._bridge.join(peer.leg, self._upstream)
+        self._bridge.join(None if peer is None else peer.leg, self._upstream)
         ice, service_offer = self._offer_service()
         self._upstream_ice = ice
         self._emit(PhaseChanged(Phase.NEGOTIATING))
-        self._emit(Negotiated(peer.answer, service_offer))
+        self._emit(Negotiated(None if peer is None else peer.answer, service_offer))
         try:
             service = parse_answer(await self._service_answer)
         except SdpError as error:
@@ -159,7 +168,7 @@ class Session:
             return
         self._emit(PhaseChanged(Phase.CONNECTING))
         self._schedule_tick()
-        if not await self._both_connected(peer, ice, service):
+        if not await self._connected(peer, ice, service):
             return
         try:
             async with asyncio.timeout(self._start.limits.policy_seconds):
@@ -168,7 +177,7 @@ class Session:
             self.end(EndReason.POLICY_UNCONFIRMED, "no session.created from the service")
             return
         self._client.may_return = True
-        self._emit(PhaseChanged(Phase.ACTIVE))
+        self._emit(PhaseChanged(Phase.WAITING if self._client.awaited else Phase.ACTIVE))
         # From here on the client may go and come back (ClientSide), until something ends the session.
         await self._ended
 
@@ -189,8 +198,14 @@ class Session:
         local = LocalTransport(own.ufrag, own.pwd, fingerprint, "actpass", leg.stream.ssrc, secrets.randbits(62))
         return ice, build_service_offer(local)
 
-    async def _both_connected(self, peer: ClientPeer, ice: UpstreamIce, service: RemoteDescription) -> bool:
-        """Take both legs through their stages at the same time; False once the session is to end."""
+    def _on_offer(self, offered: ClientOffered | Reoffered) -> None:
+        if isinstance(offered, ClientOffered):
+            self._began = asyncio.get_running_loop().time()
+            self._events.show_few(webrtc_filter=offered.webrtc_filter)
+        self._emit(self._client.reoffer(offered.number, offered.offer))
+
+    async def _connected(self, peer: ClientPeer | None, ice: UpstreamIce, service: RemoteDescription) -> bool:
+        """Take the legs there are through their stages at the same time; False once the session is to end."""
         if service.data is None:
             self.end(EndReason.SERVICE_REFUSED, "the service's answer has no data section")
             return False
@@ -198,10 +213,10 @@ class Session:
         self._events.fit_messages(service=self._upstream.largest_message)
         label = _CHANNEL_LABELS[self._start.service_dialect]
         reach = Reach(lambda: ice.connect(service), dtls_role(answer_setup(service.setup)), label)
-        connecting = [
-            asyncio.create_task(peer.connect(self._stage_done)),
-            asyncio.create_task(connect(self._upstream, reach, self._start.limits, self._stage_done)),
-        ]
+        ways = [connect(self._upstream, reach, self._start.limits, self._stage_done)]
+        if peer is not None:
+            ways.append(peer.connect(self._stage_done))
+        connecting = [asyncio.create_task(way) for way in ways]
         try:
             await asyncio.gather(*connecting)
         except StageError as error:
@@ -251,8 +266,16 @@ class Session:
         """Pass a fact of the client's side on."""
         self._emit(fact)
 
+    def on_client_came(self) -> None:
+        """The first peer of a session that began without one: its time counts from now."""
+        self._bridge.last_event = now = time.monotonic()
+        self._clock.begin(now)
+        if self._client.may_return:
+            self._emit(PhaseChanged(Phase.ACTIVE))
+        self.on_client_back()
+
     def on_client_back(self) -> None:
-        """Another peer took over: what was announced to the one before, it was not told."""
+        """Another peer is there: what was announced to the one before, it was not told."""
         self._note_transports()
         self._clock.warn_again()
         if self._announced is not None:
@@ -267,7 +290,7 @@ class Session:
     def _on_tick(self) -> None:
         now, unix = time.monotonic(), time.time()
         self._bridge.tick(now, unix)
-        match self._clock.tick(now, self._bridge.last_event):
+        match None if self._client.awaited else self._clock.tick(now, self._bridge.last_event):
             case TimeShort(reason, seconds_left):
                 self._bridge.notify_ending(reason, seconds_left)
             case TimeUp(reason):
@@ -288,7 +311,9 @@ class Session:
         """Tell the client why, then close both sides."""
         self._client.may_return = False
         self._bridge.shut_gate()
-        if self._bridge.notify_end(reason):
+        if self._client.awaited and reason.side == "service":
+            await self._client.arrived(_ARRIVAL_SECONDS)
+        if self._bridge.notify_end(reason, self._refusal):
             await asyncio.sleep(_END_NOTICE_SECONDS)
         if self._tick is not None:
             self._tick.cancel()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from relay.core.doors import EarlyOutcome
     from relay.core.headroom import Resource
     from relay.core.kill_switch import KillSwitch
     from relay.core.lifecycle import Decided, Dialect, LegCounters, SessionCounters, Stage
@@ -127,6 +128,12 @@ class Telemetry:
             if figures.rtt_seconds is not None:
                 self._metrics.rtt.labels(leg).observe(figures.rtt_seconds)
         self._log.info("session_ended", **_line(record))
+
+    def early_session(self, outcome: EarlyOutcome, session_id: str = "") -> None:
+        """Record what becomes of a session begun when a key was minted; without an id none was begun."""
+        self._metrics.early_sessions.labels(outcome.value).inc()
+        if session_id:
+            self._log.info("early_session", session_id=session_id, outcome=outcome)
 
     def phase_changed(self, session_id: str, phase: Phase) -> None:
         """Record where a session is in its life."""
@@ -383,5 +390,5 @@ def _line(record: SessionRecord) -> dict[str, Any]:
 
 
 def _leg_line(figures: LegCounters) -> dict[str, Any]:
-    named = dataclasses.asdict(figures)
+    named = {each.name: getattr(figures, each.name) for each in dataclasses.fields(figures)}
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in named.items() if value}

@@ -86,6 +86,7 @@ class Metrics:
         self.session_duration = histogram(
             "relay_session_duration_seconds", "From admission to end", _DURATION_BUCKETS, "side"
         )
+        self.early_sessions = counter("relay_early_sessions_total", "Sessions begun when a key is minted", "outcome")
         self.admission = counter("relay_admission_total", "Requests for a session or a key judged", "result", "reason")
         self.setup_stage = histogram(
             "relay_setup_stage_seconds", "Time to reach a stage of set-up", _STAGE_BUCKETS, "leg", "stage"

@@ -319,6 +319,7 @@ export const texts = {
     policy_unrecorded: "The relay could not keep the records your administrator asks for. Tell your administrator.",
     offer_refused: "The relay could not use this browser’s offer.",
     request_cancelled: "The call was given up before it was connected.",
+    early_unused: "It was prepared for this page and not used.",
     operator_ended: "An administrator ended it.",
     relay_draining: "The relay is about to restart. Start again in a moment.",
     relay_failed: "The relay had an internal failure. Start again; tell your administrator if it happens again.",

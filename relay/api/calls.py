@@ -16,7 +16,7 @@ from relay.api.mint import refuse_sideband
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, in_dialect, json_object, merged, model_name
 from relay.api.telemetry_port import AuthMethod
 from relay.core.doors import Opened, OpenRequest
-from relay.core.ephemeral_keys import Begun, EphemeralKeys, Grant, InUse, Replay, Unknown
+from relay.core.ephemeral_keys import Begun, EphemeralKeys, Grant, InUse, Replay, Unknown, key_id
 from relay.core.lifecycle import Dialect
 from relay.errors import ApiError, ErrorCode
 
@@ -96,7 +96,8 @@ class CallDoors:
                 self.keys.release(value)
                 raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
             case Begun(grant):
-                return self._answer(await self._open(value, _open_request(request, offer, wish, grant)), value)
+                wanted = replace(_open_request(request, offer, wish, grant), key_id=key_id(value))
+                return self._answer(await self._open(value, wanted), value)
             case Replay(session_id, answer):
                 return self._answer(Opened(session_id, answer), value)
             case InUse():

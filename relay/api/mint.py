@@ -10,9 +10,11 @@ from aiohttp import web
 
 from relay.api.auth import Gatekeeper
 from relay.api.bodies import JSON_MAX_BYTES, media_type, read_body
+from relay.api.door_names import door_of
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, json_object, key_seconds, preview_wish
 from relay.api.telemetry_port import AuthMethod
-from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted
+from relay.core.doors import OpenRequest
+from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted, key_id
 from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session, policy_from_instructions
 from relay.core.policy_resolve import Identity
 from relay.core.record import Governed
@@ -54,13 +56,16 @@ class MintDoors:
         seconds = key_seconds(body, self.key_seconds)
         wish = ga_wish(body.get("session"))
         minted, session = self._mint(wish, identity, size, seconds)
+        self._prepare(request, wish, identity, minted)
         # A client insists on a number here and on a string there (TanStack, seen).
         return web.json_response({"value": minted.value, "expires_at": minted.expires_at, "session": session})
 
     async def preview_sessions(self, request: web.Request) -> web.Response:
         """Preview and beta: a flat session → the same with `id` and `client_secret` (preview, documented)."""
         identity, body, size = await self._admitted(request)
-        minted, session = self._mint(preview_wish(body), identity, size, self.key_seconds)
+        wish = preview_wish(body)
+        minted, session = self._mint(wish, identity, size, self.key_seconds)
+        self._prepare(request, wish, identity, minted)
         secret = {"value": minted.value, "expires_at": minted.expires_at}
         return web.json_response({**session, "object": "realtime.session", "client_secret": secret})
 
@@ -100,6 +105,22 @@ class MintDoors:
             message = "Too many keys are waiting to be used. Try again in a moment."
             raise ApiError(503, ErrorCode.AT_CAPACITY, message, headers=_RETRY_SOON) from None
         return minted, session
+
+    def _prepare(self, request: web.Request, wish: Wish, identity: Identity, minted: Minted) -> None:
+        """Say what session the key will open if nothing else comes with the offer; the answer waits for nothing."""
+        wanted = OpenRequest(
+            offer=None,
+            dialect=wish.dialect,
+            webrtc_filter=False,
+            model=wish.model or DEFAULT_MODEL_NAMES[wish.dialect],
+            client_session=wish.session,
+            owner=identity.subject_hash,
+            door=door_of(request.path).value,
+            identity=identity,
+            model_asked=wish.model,
+            key_id=key_id(minted.value),
+        )
+        self.sessions.prepare(wanted, minted.expires_at - self.gate.clock())
 
 
 def refuse_sideband(request: web.Request) -> None:

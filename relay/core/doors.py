@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from relay.core.policy_resolve import Identity
@@ -13,14 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """A browser's wish for a session.
+    """A browser's wish for a session; without an `offer` it is not there yet, and a key was minted for it.
 
     `client_session` is the session configuration the client sent with its mint or its offer, in its door's dialect and
     not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang the session up;
-    `door` is the door's name in metrics and logs. `identity` and `model_asked`, None when none was, choose the policy.
+    `door` is the door's name in metrics and logs, `key_id` the ephemeral key's, if one is used. `identity` and
+    `model_asked`, None when none was, choose the policy.
     """
 
-    offer: str
+    offer: str | None
     dialect: Dialect
     webrtc_filter: bool
     model: str
@@ -29,6 +31,25 @@ class OpenRequest:
     door: str = "other"
     identity: Identity = field(default_factory=Identity)
     model_asked: str | None = None
+    key_id: str | None = None
+
+
+class EarlyOutcome(StrEnum):
+    """What becomes of the sessions that are begun when a key is minted.
+
+    `full`: none was begun, for want of room; `used`: its client came; `expired`: it did not; `failed`: it ended by
+    itself; `other_request`, `other_policy`: its client asked for something else, or is under another policy; `stopped`:
+    by a drain or the kill switch.
+    """
+
+    STARTED = "started"
+    FULL = "full"
+    USED = "used"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    OTHER_REQUEST = "other_request"
+    OTHER_POLICY = "other_policy"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +68,18 @@ class Sessions(Protocol):
         """Whether new sessions are refused because the relay is about to stop."""
         ...
 
+    def prepare(self, request: OpenRequest, seconds: float) -> None:
+        """A key was minted that lives so long: begin its session, where that is wanted and there is room for it.
+
+        Waits for nothing and raises nothing; `open` finds the session by the id of the key.
+        """
+        ...
+
     async def open(self, request: OpenRequest) -> Opened:
-        """Admit and set up a session; return once the service accepted it. Raises ApiError."""
+        """Admit and set up a session; return once the service accepted it. Raises ApiError.
+
+        The session that `prepare` began for the key is met at once, if it is the one that is asked for now.
+        """
         ...
 
     def hang_up(self, session_id: str, owner: str) -> bool:

@@ -81,6 +81,11 @@ class Held:
     identity: Identity = field(default_factory=Identity)
 
 
+def key_id(value: str) -> str:
+    """What stands for a key where its value has no business."""
+    return _digest(value).hex()
+
+
 class KeysExhaustedError(Exception):
     """As many keys as may exist are waiting to be used."""
 

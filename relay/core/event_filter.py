@@ -30,7 +30,7 @@ from relay.errors import EndReason, ErrorCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relay.core.lifecycle import SessionStart
+    from relay.core.lifecycle import SessionStart, ToldRefusal
     from relay.core.policy import EffectivePolicy
 
 __all__ = ["EventFilter"]
@@ -83,6 +83,10 @@ class EventFilter:
             return [self._out.withheld(_OTHER, Rule.FRAMING)]
         return self._refuse(_OTHER, EventError(ErrorCode.INVALID_EVENT), None)
 
+    def show_few(self, *, webrtc_filter: bool) -> None:
+        """Say whether the client asked to be told a few events only (`webrtcfilter=on`), once it has come."""
+        self._out.webrtc_filter = webrtc_filter
+
     # --- from the client -------------------------------------------------------------------------------------------
 
     def client_event(self, text: str) -> list[Action]:
@@ -121,7 +125,7 @@ class EventFilter:
         return self._keeper.take_policy()
 
     def client_returned(self) -> list[Action]:
-        """Another peer of the client took over: it is told the session in force, and no answer to the one before it."""
+        """A peer of the client came, or took over: it is told the session in force, and no answer to the one before."""
         if self._ended or not self._keeper.confirmed:
             return []
         self._ledger.disown()
@@ -339,3 +343,7 @@ class EventFilter:
             return None
         event = notices.end(self._next_id(), reason)
         return None if event is None else dump_event(event)
+
+    def notice_refused(self, told: ToldRefusal) -> str:
+        """The text that tells a client that was answered already why it is refused."""
+        return dump_event(notices.refused(self._next_id(), told))

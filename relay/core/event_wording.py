@@ -36,12 +36,14 @@ class Wording:
     """Words one session's events for the client and for the service.
 
     `view` is the policy as it acts now; `transcription_name` what the client calls its transcription model;
+    `webrtc_filter` whether it asked to be told a few events only;
     `client_message_bytes` and `service_message_bytes` the largest messages that the two sides take.
     """
 
     def __init__(self, start: SessionStart, next_id: Callable[[], str], items: KnownItems) -> None:
         self.view = view_of(start.policy, start.model)
         self.transcription_name = start.transcription_name
+        self.webrtc_filter = start.webrtc_filter
         self.client_message_bytes = MAX_EVENT_BYTES
         self.service_message_bytes = MAX_SERVICE_EVENT_BYTES
         self._start = start
@@ -92,7 +94,7 @@ class Wording:
         shown_types = self.view.acting.events.server
         if shown_types is not None and name not in shown_types:
             return [self.withheld(name, Rule.SERVER_TYPES)]
-        if self._start.webrtc_filter and name not in WEBRTC_FILTER_TYPES:
+        if self.webrtc_filter and name not in WEBRTC_FILTER_TYPES:
             return [self.withheld(name, Rule.WEBRTC_FILTER)]
         public, touched = self.view.publisher.public(name, event)
         if touched is not Rule.ALLOWED and rule is Rule.ALLOWED:
@@ -115,7 +117,7 @@ class Wording:
 
     def unknown(self, event: dict[str, Any], text: str) -> list[Action]:
         """An event of a type nobody knows: withheld, unless the policy lets such pass and there is nothing in it."""
-        if not self.view.acting.events.pass_unknown or self._start.webrtc_filter:
+        if not self.view.acting.events.pass_unknown or self.webrtc_filter:
             return [self.withheld(_OTHER, Rule.TYPE)]
         if not is_clean(event, self.view.publisher.scrubber, self.view.canary.says):
             return [self.withheld(_OTHER, Rule.PASS_UNKNOWN)]

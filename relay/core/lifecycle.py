@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where a session is in its life; `waiting` for its client, which was there and is gone."""
+    """Where a session is in its life; `waiting` for its client, which has not come yet, or was there and is gone."""
 
     NEW = "new"
     NEGOTIATING = "negotiating"
@@ -73,14 +73,15 @@ class SessionLimits:
 class SessionStart:
     """Everything a session needs to begin.
 
-    `offer` is the browser's SDP; `dialect` is spoken by the browser, `service_dialect` by the service; `model` is the
-    name the client asked for and is shown in echoes in place of the deployment's, `transcription_name` likewise.
+    `offer` is the browser's SDP, None for a session that begins before its client comes; `dialect` is spoken by the
+    browser, `service_dialect` by the service; `model` is the name the client asked for and is shown in echoes in place
+    of the deployment's, `transcription_name` likewise.
     What of the minted session is the client's, as far as the policy let it in: its `client_instructions`, its functions
     (None: not known, the service's echo tells) and the fields that it chose, by GA path.
     """
 
     session_id: str
-    offer: str = field(repr=False)
+    offer: str | None = field(repr=False)
     dialect: Dialect
     service_dialect: Dialect
     webrtc_filter: bool
@@ -146,9 +147,9 @@ class SessionCounters:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """Both descriptions are ready: `answer` for the browser, `service_offer` for the service."""
+    """What is to be told is ready: `answer` for the browser, if it has offered, `service_offer` for the service."""
 
-    answer: str = field(repr=False)
+    answer: str | None = field(repr=False)
     service_offer: str = field(repr=False)
 
 
@@ -315,11 +316,21 @@ class ServiceAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ToldRefusal:
+    """A refusal that came when the door had answered already: what the client hears of it, in public words."""
+
+    kind: str
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class EndSession:
-    """End now, for this reason; the first reason wins."""
+    """End now, for this reason; the first reason wins. The client is told of the `refusal`, too, if there is one."""
 
     reason: EndReason
     detail: str = ""
+    refusal: ToldRefusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,4 +366,13 @@ class Reoffered:
     offer: str = field(repr=False)
 
 
-Command = ServiceAnswered | EndSession | NoticeEnding | ReplacePolicy | ReplaceLimits | Reoffered
+@dataclass(frozen=True, slots=True)
+class ClientOffered:
+    """The client of a session that began without one has come; answered as `Reoffered` is."""
+
+    number: int
+    offer: str = field(repr=False)
+    webrtc_filter: bool
+
+
+Command = ServiceAnswered | EndSession | NoticeEnding | ReplacePolicy | ReplaceLimits | Reoffered | ClientOffered

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from relay.errors import EndReason, ErrorCode
+
+if TYPE_CHECKING:
+    from relay.core.lifecycle import ToldRefusal
 
 _REFUSALS = {
     ErrorCode.INVALID_EVENT: "The event could not be read: one JSON object with a string 'type' is expected.",
@@ -45,6 +48,7 @@ _NOBODY_LISTENS = frozenset(
         EndReason.OFFER_REFUSED,
         EndReason.REQUEST_CANCELLED,
         EndReason.WORKER_LOST,
+        EndReason.EARLY_UNUSED,
     }
 )
 
@@ -53,6 +57,11 @@ def refusal(notice_id: str, code: ErrorCode, param: str | None, client_event_id:
     """The `error` event that answers a client's event; quotes nothing of it but its id."""
     message = _REFUSALS.get(code, _REFUSALS[ErrorCode.POLICY_VIOLATION])
     return _error(notice_id, "invalid_request_error", code.value, message, (param, client_event_id))
+
+
+def refused(notice_id: str, told: ToldRefusal) -> dict[str, Any]:
+    """The session was refused after its client had its answer: what the door would have said."""
+    return _error(notice_id, told.kind, told.code.value, told.message)
 
 
 def ending(notice_id: str, reason: EndReason, seconds_left: int) -> dict[str, Any]:

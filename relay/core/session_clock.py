@@ -28,7 +28,10 @@ class TimeShort:
 
 
 class SessionClock:
-    """Follows one session. `rules` may be replaced at any time and count from the session's own beginning."""
+    """Follows one session. `rules` may be replaced at any time and count from the session's own beginning.
+
+    That is when its client comes, where the session was there first.
+    """
 
     def __init__(self, rules: LimitRules, began: float) -> None:
         self.rules = rules
@@ -51,6 +54,10 @@ class SessionClock:
                 self._told[reason] = at
                 return TimeShort(reason, math.ceil(at - now))
         return None
+
+    def begin(self, now: float) -> None:
+        """Count from now on."""
+        self._began = now
 
     def warn_again(self) -> None:
         """Somebody else listens now, who was warned of nothing."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from relay.core.event_actions import Action, CloseGate, EndWith, Judged, OpenGate, ToClient, ToService
 from relay.core.event_filter import EventFilter
-from relay.core.lifecycle import Decided, LegCounters, LegName, SessionCounters, SessionLimits, merged
+from relay.core.lifecycle import Decided, LegCounters, LegName, SessionCounters, SessionLimits, ToldRefusal, merged
 from relay.core.policy import EffectivePolicy
 from relay.core.quota import TokenBucket
 from relay.core.rtp import DropCause
@@ -92,10 +92,15 @@ class Bridge:
         self._gate_open = False
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
-    def join(self, downstream: Leg, upstream: Leg) -> None:
-        """Take the two legs; packets are authenticated and counted from now on, and forwarded once the gate is open."""
-        self._legs = {LegName.DOWNSTREAM: downstream, LegName.UPSTREAM: upstream}
-        self._events.fit_messages(client=downstream.largest_message)
+    def join(self, downstream: Leg | None, upstream: Leg) -> None:
+        """Take the two legs; packets are authenticated and counted from now on, and forwarded once the gate is open.
+
+        The client's may come later (`replace_client`).
+        """
+        self._legs = {LegName.UPSTREAM: upstream}
+        if downstream is not None:
+            self._legs[LegName.DOWNSTREAM] = downstream
+            self._events.fit_messages(client=downstream.largest_message)
         self.shut_gate()
 
     def replace_client(self, leg: Leg | None) -> None:
@@ -152,9 +157,11 @@ class Bridge:
         if (notice := self._events.notice(reason, seconds_left)) is not None:
             self._to_client(notice)
 
-    def notify_end(self, reason: EndReason) -> bool:
-        """Tell the client why its session ends now; False if there is nothing to tell."""
+    def notify_end(self, reason: EndReason, refusal: ToldRefusal | None = None) -> bool:
+        """Tell the client why its session ends now, and what refused it; False if there is nothing to tell."""
         leg = self._legs.get(LegName.DOWNSTREAM)
+        if refusal is not None and leg is not None and leg.can_send:
+            self._to_client(self._events.notice_refused(refusal))
         notice = self._events.notice(reason) if leg is not None and leg.can_send else None
         return notice is not None and self._to_client(notice)
 

@@ -1,4 +1,4 @@
-"""The client's side of a session: the peer in service, one that is about to take over, or nobody for a while.
+"""The client's side of a session: the peer in service, one that is about to take over, or nobody yet or for a while.
 
 A client comes back in two ways, both with an offer to its running session: by an ICE restart of the peer connection it
 has, or by a new one that takes over. Until the new one's channel is open the one before stays in service: whoever
@@ -57,6 +57,10 @@ class ClientListener(Protocol):
         """Pass a fact on."""
         ...
 
+    def on_client_came(self) -> None:
+        """Hear that the first peer of a session that began without a client is there, and was told the session."""
+        ...
+
     def on_client_back(self) -> None:
         """Hear that a peer took over which was told nothing yet but the session."""
         ...
@@ -81,10 +85,16 @@ class _Gone:
 
 
 class ClientSide:
-    """Follows one session's client. `may_return` is set while the session is active; otherwise leaving ends it."""
+    """Follows one session's client. `may_return` is set while the session is active; otherwise leaving ends it.
 
-    def __init__(self, plane: MediaPlane, limits: SessionLimits, bridge: Bridge, listener: ClientListener) -> None:
+    `awaited`: the session began without a client, and none is there yet; the first one has one try.
+    """
+
+    def __init__(
+        self, plane: MediaPlane, limits: SessionLimits, bridge: Bridge, listener: ClientListener, *, awaited: bool
+    ) -> None:
         self.may_return = False
+        self.awaited = awaited
         self.peer: ClientPeer | None = None
         self._plane = plane
         self._limits = limits
@@ -125,6 +135,11 @@ class ClientSide:
                 self._listener.end(gone.reason, gone.detail)
         elif self.peer is not None and self.peer.agent.last_check:
             self._look_for_life(self.peer, now)
+
+    async def arrived(self, seconds: float) -> None:
+        """Wait so long for the one that is connecting, if there is one, to be there or to fail."""
+        if self._newcomer is not None:
+            await asyncio.wait({self._newcomer.task}, timeout=seconds)
 
     async def close(self) -> None:
         """Close every peer there is."""
@@ -230,7 +245,7 @@ class ClientSide:
         """A new peer, in place of one that was still connecting."""
         if remote.origin in self._departed:
             raise ReofferError(ErrorCode.PEER_GONE, "This peer connection was given up; offer a new one.")
-        if not self.may_return:
+        if not self.may_return and not self.awaited:
             raise ReofferError(ErrorCode.SESSION_NOT_ACTIVE, "The session is not set up yet; try again.", 1)
         now = time.monotonic()
         if self._gone is not None and now >= self._gone.until:
@@ -245,7 +260,8 @@ class ClientSide:
     async def _come_in(self, peer: ClientPeer) -> None:
         reason, detail = EndReason.RELAY_FAILED, ""
         try:
-            await peer.connect(_untold)
+            # The stages of a re-attach are told as one, when it is done.
+            await peer.connect(self._listener.tell if self.awaited else _untold)
         except StageError as error:
             reason, detail = end_reason(error.leg, error.fault), str(error)
         except Exception as error:  # noqa: BLE001 - whatever breaks here must not leave the session waiting for it
@@ -261,14 +277,21 @@ class ClientSide:
     def _failed(self, newcomer: _Newcomer, reason: EndReason, detail: str) -> None:
         self._newcomer = None
         self._depart(newcomer.peer)
-        self._listener.tell(ReattachFailed(reason, detail))
+        if self.awaited:
+            self._listener.end(reason, detail)
+        else:
+            self._listener.tell(ReattachFailed(reason, detail))
 
     def _seat(self, newcomer: _Newcomer) -> None:
-        """The newcomer takes over."""
+        """The newcomer takes over, or is the first."""
         before, self.peer = self.peer, newcomer.peer
+        first, self.awaited = self.awaited, False
         was_gone, self._gone = self._gone, None
         self._newcomer = self._silent_since = None
         self._bridge.replace_client(self.peer.leg)
+        if first:
+            self._listener.on_client_came()
+            return
         if before is not None:
             self._depart(before)
         if was_gone is not None:
@@ -278,5 +301,4 @@ class ClientSide:
 
 
 def _untold(stage: StageDone) -> None:
-    # The stages of a re-attach are told as one, when it is done.
     del stage

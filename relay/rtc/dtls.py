@@ -54,9 +54,15 @@ class SharedCertificate:
 
 
 class _CachedContextCertificate(RTCCertificate):
-    """Builds the OpenSSL context once: it costs as much as the rest of a leg's set-up."""
+    """Builds the OpenSSL context once: it costs as much as the rest of a leg's set-up. Hashes itself once, too."""
 
     _context: Any = None
+    _fingerprints: Any = None
+
+    def getFingerprints(self) -> Any:  # noqa: N802 - aiortc's name
+        if self._fingerprints is None:
+            self._fingerprints = super().getFingerprints()
+        return self._fingerprints
 
     def _create_ssl_context(self, srtp_profiles: list[Any]) -> Any:
         # Private name: aiortc has no way to hand in a context; all profiles of a process are the same.
@@ -139,6 +145,7 @@ class DtlsSession:
         for record in early:
             if self._state not in _OVER:
                 self._take(record)
+        self._set_timer()
         await self._done
         return self.is_connected and self._is_peer(fingerprints) and self._derive_srtp()
 
@@ -159,6 +166,7 @@ class DtlsSession:
 
         A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
         """
+        shaking = self._state is DtlsState.CONNECTING
         for record in records(datagram):
             if self._state is DtlsState.CONNECTED and record[0] == _APPLICATION_DATA:
                 # The way of nearly all records.
@@ -172,6 +180,8 @@ class DtlsSession:
                 self._early.append(record)
             else:
                 self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
+        if shaking:
+            self._set_timer()
 
     def send(self, data: bytes) -> bool:
         """Send one message of the association; False if the connection is not there or has ended."""
@@ -254,7 +264,6 @@ class DtlsSession:
             self._connection.do_handshake()
         except SSL.WantReadError:
             self._flush()
-            self._set_timer()
             return
         except SSL.Error:
             self._flush()
@@ -270,6 +279,9 @@ class DtlsSession:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._state is not DtlsState.CONNECTING:
+            self._timer = None
+            return
         seconds = self._connection.DTLSv1_get_timeout()
         loop = asyncio.get_running_loop()
         self._timer = None if seconds is None else loop.call_later(seconds, self._send_flight_again)

@@ -58,6 +58,8 @@ class ServiceHttp:
     def __init__(self, timeout_seconds: float, warmth: Warmth = _WARMTH) -> None:
         self._timeout_seconds = timeout_seconds
         self._warm = KeepWarm(warmth, self._refresh)
+        # By scheme and host, of which the settings name a few: asking the environment costs as much as a request.
+        self._proxies: dict[tuple[str, str], str | None] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=CONNECTIONS_MAX, keepalive_timeout=warmth.idle_seconds, ttl_dns_cache=_DNS_SECONDS
@@ -127,7 +129,7 @@ class ServiceHttp:
             headers=post.headers,
             timeout=timeout,
             allow_redirects=False,
-            proxy=environment_proxy(post.url),
+            proxy=self._proxy(post.url),
             trace_request_ctx=on,
         ) as response:
             self._warm.used(post.url)
@@ -150,6 +152,13 @@ class ServiceHttp:
                 request_id(response.headers),
                 safe_id(response.headers.get("x-ms-region")),
             )
+
+    def _proxy(self, url: str) -> str | None:
+        parts = urlsplit(url)
+        place = (parts.scheme, parts.netloc)
+        if place not in self._proxies:
+            self._proxies[place] = environment_proxy(url)
+        return self._proxies[place]
 
 
 @dataclass(slots=True)

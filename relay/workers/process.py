@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from relay import garbage
 from relay.core.lifecycle import Command, Ended, Ending, Fact, SessionCounters, SessionStart
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
@@ -137,6 +138,7 @@ class WorkerProcess:
                     self._report(_refused(error))
                     await self._told()
                     return
+                garbage.settle()
                 self._report(Ready(addresses))
                 self._log.info("worker_ready", pid=os.getpid())
                 reason, detail = await self._leaving

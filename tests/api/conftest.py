@@ -32,6 +32,7 @@ class FakeSessions:
         self.draining = False
         self.reasons: dict[str, str] = {}
         self.requests: list[OpenRequest] = []
+        self.prepared: list[tuple[OpenRequest, float]] = []
         self.refusal: Exception | None = None
         self.live: dict[str, str] = {}
         self.reoffers: list[tuple[str, str]] = []
@@ -39,6 +40,9 @@ class FakeSessions:
         self.cancelled = asyncio.Event()
         self.proceed = asyncio.Event()
         self.proceed.set()
+
+    def prepare(self, request: OpenRequest, seconds: float) -> None:
+        self.prepared.append((request, seconds))
 
     async def open(self, request: OpenRequest) -> Opened:
         self.requests.append(request)

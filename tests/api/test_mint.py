@@ -181,3 +181,27 @@ async def test_keys_are_bounded(doors, monkeypatch):
     await doors.key()
     await doors.key()
     assert (await doors.mint()).refusal == (503, "at_capacity", None)
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime/client_secrets", "/openai/realtimeapi/sessions"])
+async def test_a_minted_key_is_told_with_the_session_it_will_open(doors, path):
+    """The session is prepared under what finds it again: the request that the offer will make of the same key."""
+    flat = {"model": "gpt-realtime", "voice": "verse"}
+    nested = {"type": "realtime", "model": "gpt-realtime", "audio": {"output": {"voice": "verse"}}}
+    answer = await doors.post(path, json={"session": nested} if "secrets" in path else flat)
+    value = answer.json.get("value") or answer.json["client_secret"]["value"]
+    [(prepared, seconds)] = doors.sessions.prepared
+    assert (prepared.offer, seconds) == (None, 60)
+    assert value not in repr(prepared)
+    await doors.call(value, path="/v1/realtime/calls" if "secrets" in path else "/v1/realtimertc")
+    [opened] = doors.sessions.requests
+    asked = ("key_id", "owner", "dialect", "model", "model_asked", "client_session")
+    assert [getattr(opened, name) for name in asked] == [getattr(prepared, name) for name in asked]
+
+
+async def test_nothing_is_prepared_for_a_mint_that_is_refused(doors):
+    assert (await doors.mint({"type": "transcription"})).status == 400
+    assert (
+        await doors.post("/v1/realtime/client_secrets", json={"session": {}}, key="nobody's key 0000")
+    ).status == 401
+    assert doors.sessions.prepared == []

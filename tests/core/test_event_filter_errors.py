@@ -221,7 +221,7 @@ def test_the_announcement_of_an_end(talk) -> None:
 def test_every_end_is_told_in_public_words_or_not_at_all(talk, reason: EndReason) -> None:
     text = talk.filter.notice(reason)
     silent = {"client_left", "client_lost", "client_unreachable", "client_dtls_failed", "client_channel_timeout"}
-    if reason.value in silent | {"offer_refused", "request_cancelled", "worker_lost"}:
+    if reason.value in silent | {"offer_refused", "request_cancelled", "worker_lost", "early_unused"}:
         assert text is None
         return
     error = json.loads(text)["error"]

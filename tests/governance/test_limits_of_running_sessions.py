@@ -20,7 +20,7 @@ def limited(seconds):
 
 async def test_limits_that_are_changed_and_changed_back_are_taken_both_times():
     first, other = limited(3_600), limited(10)
-    request = SimpleNamespace(owner="o", identity=Identity(), model_asked=None)
+    request = SimpleNamespace(owner="o", offer="v=0", identity=Identity(), model_asked=None)
     conversation = Conversation("rs_1", request, first, None, None, None)
     for policy in (first, other, other, first):
         set_of = SimpleNamespace(switch=KillSwitch(), now_for=lambda _identity, _model, policy=policy: policy)

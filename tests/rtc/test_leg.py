@@ -14,6 +14,7 @@ from aiortc.rtcsctptransport import InitChunk
 
 from relay.core.lifecycle import (
     ClientGone,
+    ClientOffered,
     Decided,
     Dialect,
     Disconnected,
@@ -39,6 +40,7 @@ from relay.core.lifecycle import (
     SessionStart,
     Stage,
     StageDone,
+    ToldRefusal,
     TransportUsed,
 )
 from relay.core.policy import policy_from_instructions
@@ -191,7 +193,9 @@ FACTS_AND_COMMANDS = [
     ReattachFailed(EndReason.CLIENT_UNREACHABLE, "ice"),
     Reoffered(1, "v=0"),
     ServiceAnswered("v=0"),
+    ClientOffered(1, "v=0", webrtc_filter=True),
     EndSession(EndReason.CLIENT_HUNG_UP),
+    EndSession(EndReason.SERVICE_REFUSED, "d", ToldRefusal("server_error", ErrorCode.SERVICE_FAILED, "m")),
     NoticeEnding(EndReason.RELAY_DRAINING, 30),
     Ended(EndReason.CLIENT_LEFT, "", SessionCounters(LegCounters(dropped={"replay": 1}, jitter_seconds=0.1))),
     SessionStart("rs_1", "v=0", Dialect.GA, Dialect.PREVIEW, webrtc_filter=True, model="m",

@@ -74,14 +74,19 @@ async def bench(
     *,
     protocol: UpstreamProtocol = UpstreamProtocol.AZURE_GA,
     service_seconds: float = 15.0,
+    early_most: int = 0,
     **sections: object,
 ) -> AsyncIterator[Bench]:
-    """Run both; `service_seconds` bounds each request upstream, `sections` replace sections of the relay's settings."""
+    """Run both; `service_seconds` bounds each request upstream, `sections` replace sections of the relay's settings.
+
+    With `early_most` sessions begin when their keys are minted.
+    """
     wanted = simulator or SimulatorSettings()
     wanted = replace(wanted, deployments=(DEPLOYMENT,), transcription_deployments=(TRANSCRIPTION,))
     async with Simulator(wanted) as service:
         settings = relay_settings(service.url, **sections)
         upstream = replace(settings.upstream, protocol=protocol, timeout_seconds=service_seconds)
+        upstream = replace(upstream, early=early_most > 0, early_most=early_most or upstream.early_most)
         settings = replace(settings, upstream=upstream)
         async with running(settings) as relay:
             yield Bench(relay, service)
