@@ -5,8 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 600
+# make bench BENCH=quick GO_RELAY=/path/to/program UPDATE=1 BENCH_NICE=-10
+BENCH_OPTIONS := $(if $(filter quick,$(BENCH)),--quick) $(if $(GO_RELAY),--go "$(GO_RELAY)") $(if $(UPDATE),--update) \
+	$(if $(BENCH_NICE),--nice $(BENCH_NICE))
 
-.PHONY: demo run test network check static bench bench-events bench-network fuzz format clean help
+.PHONY: demo run test network check static bench bench-events bench-network soak fuzz format clean help
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
@@ -15,7 +19,8 @@ help:
 	@echo "make run     start the relay with your settings (relay.yaml or RELAY_... in the environment)"
 	@echo "make check   format, lint, types, import contracts, tests"
 	@echo "make fuzz    look for events that break parser or filter (FUZZ_SECONDS=600)"
-	@echo "make bench   measure the relay beside the stock aiortc way"
+	@echo "make bench   measure the relay beside the stock aiortc way (BENCH=quick, GO_RELAY=program, UPDATE=1)"
+	@echo "make soak    see whether the relay grows while sessions come and go (SOAK_SECONDS=600)"
 	@echo "make bench-events, bench-network   what judging and carrying events costs; a thousand idle sessions, an attack"
 
 $(STAMP): pyproject.toml
@@ -46,7 +51,7 @@ static: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.forwarding
+	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 bench-events: $(STAMP)
 	$(BIN)/python -m benchmarks.policy
@@ -55,6 +60,9 @@ bench-events: $(STAMP)
 bench-network: $(STAMP)
 	$(BIN)/python -m benchmarks.idle --sessions 1000
 	$(BIN)/python -m benchmarks.hostile
+
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak --seconds $(SOAK_SECONDS)
 
 fuzz: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'

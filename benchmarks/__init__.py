@@ -1,1 +1,1 @@
-"""Measurements of the relay, each a program: `python -m benchmarks.forwarding`, `python -m benchmarks.events`."""
+"""Measurements of the relay: `python -m benchmarks` for the table, others beside it, each a program."""

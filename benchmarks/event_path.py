@@ -24,9 +24,10 @@ from aiortc import RTCCertificate, RTCSctpTransport
 
 import benchmarks.peer
 from benchmarks.events import client_event, open_filter, transcript_delta
-from benchmarks.load import percentile
 from benchmarks.machine import Cores, describe, usage
 from benchmarks.peer import HOST, Peer, Remote
+from benchmarks.rounds import percentile
+from benchmarks.wire import Wire
 from relay.core.lifecycle import LegName, SessionLimits
 from relay.core.rtp import DropCause
 from relay.core.sdp import RemoteDescription, parse_answer, parse_offer
@@ -81,8 +82,10 @@ class _PeersProcess:
 
     def __init__(self, sessions: int, rate: float, *, upward: bool) -> None:
         certificate = RTCCertificate.generateCertificate()
+        wire = Wire()
         self._ends = [
-            _Ends(Peer(certificate, controlling=True), Peer(certificate, controlling=False)) for _ in range(sessions)
+            _Ends(Peer(wire, certificate, controlling=True), Peer(wire, certificate, controlling=False))
+            for _ in range(sessions)
         ]
         for each in self._ends:
             each.client.on_text = each.service.on_text = self._hear
@@ -134,7 +137,8 @@ class _PeersProcess:
         return {"sent": self._sent, "heard": self._heard}
 
     def _connect(self, peer: Peer, remote: Remote, port: int) -> None:
-        _reach(peer, port)
+        # Without ICE: the address is known.
+        peer.reach((HOST, port))
         self._connecting.append(asyncio.create_task(peer.connect(remote)))
 
     def _hear(self, _text: str) -> None:
@@ -164,12 +168,6 @@ async def _peers(sessions: int, rate: float, *, delayed: bool, upward: bool) -> 
     while line := await reader.readline():
         command: dict[str, Any] = json.loads(line)
         print(json.dumps(await getattr(process, command.pop("do"))(**command)), flush=True)
-
-
-def _reach(peer: Peer, port: int) -> None:
-    # Without ICE: the address is known.
-    peer._address = (HOST, port)
-    peer._reached.set()
 
 
 # --- the legs' process -----------------------------------------------------------------------------------------------

@@ -1,218 +1,180 @@
-"""What forwarding costs: added one-way latency, CPU per packet and memory, beside the stock aiortc way in the same run.
-
-The relay has a core to itself, the load (clients and service) another. Exit code: 0 both targets are met, 1 one is
-missed, 2 it could not be measured. docs/performance.md tells the method.
-"""
+"""What forwarding costs: CPU per packet, added one-way latency, memory, each beside the stock way and one in Go."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import os
-import statistics
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 import aiohttp
-from aiortc import RTCCertificate
 
-from benchmarks.load import Load, Run, percentile
-from benchmarks.machine import Cores, describe
-from benchmarks.processes import CLIENT_KEY, relay_command, relay_environment, relay_process
-from benchmarks.service import Service
+from benchmarks.load import Call, Door, talking
+from benchmarks.machine import usages
+from benchmarks.plan import Plan
+from benchmarks.processes import GO, STOCK, Kind, Started, all_of_ours, in_go, relay_process, stock
+from benchmarks.rounds import Group, Noise, Reading, measure
+from benchmarks.stage import Stage
+from benchmarks.table import Promise, Row, ratios, row_of
 
-ADDED_P50_MS = 2.0
-STOCK_CPU_RATIO = 20.0
-_OTHERS = ("foreign_cpu_relay_core", "foreign_cpu_load_core", "stolen_cpu")
-_MET, _MISSED, _FAILED = 0, 1, 2
+DIRECT = "no relay"
+_PERCENTS = (50, 95, 99)
+_SCRAPE_SECONDS = 5.0
+_FIRST_TALK_SECONDS = 1.5
+_CLOSE_SECONDS = 3.0
+# Near saturation it goes on transcoding what it was sent, on the core of the relay whose turn is next.
+_STOCK_DRAIN_SECONDS = 1.5
+# Of the median relay latency over the direct one; p99 has no promise.
+_ADDED = {50: Promise(0.1), 95: Promise(1.0), 99: None}
+_MEMORY = Promise(400.0)
+_OF_GO = Promise(0.75)
+_OF_STOCK = Promise(40.0, at_most=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A promise and what was measured of it."""
+@dataclass(slots=True)
+class _Relay:
+    """A relay with its calls, and what it took to hold them."""
 
-    name: str
-    measured: float
-    limit: float
-    met: bool
+    started: Started
+    calls: list[Call] = field(default_factory=list)
+    kb_per_session: float = 0.0
+    threads: tuple[int, int] = (0, 0)
+    noise: Noise = field(default_factory=Noise)
 
 
-async def measure(sessions: int, stock_sessions: int, seconds: float) -> list[Run]:
-    """Measure direct calls and the relay in turns; with `stock_sessions`, the relay and the stock way under that load.
+async def rows(stage: Stage, plan: Plan) -> list[Row]:
+    """Measure all relays in turns with all their calls open."""
+    async with contextlib.AsyncExitStack() as stack:
+        cpu_groups, latency_groups, relays = [], [], []
+        for kind in kinds(stage.service.url, plan):
+            relay = _Relay(await stack.enter_async_context(relay_process(kind, stage.cores)))
+            many = max(plan.stock) if kind.name == STOCK else max(plan.sessions, plan.few)
+            await _fill(stage, relay, many)
+            relays.append(relay)
+            talks = plan.stock if kind.name == STOCK else (plan.sessions,)
+            cpu_groups += [_group(stage, relay, number) for number in talks]
+            if kind.name != STOCK:
+                latency_groups.append(_group(stage, relay, plan.few))
+        direct = [await stage.load.open(Door(stage.service.url)) for _ in range(plan.few)]
+        latency_groups.insert(0, Group(DIRECT, direct))
+        await measure(stage.wire, stage.cores, cpu_groups, plan.rounds, plan.seconds)
+        await measure(stage.wire, stage.cores, latency_groups, plan.rounds, plan.seconds)
+        found = cpu_rows(cpu_groups) + latency_rows(latency_groups, cpu_groups) + _memory_rows(relays)
+        everything = [*direct, *(call for relay in relays for call in relay.calls)]
+        await stage.load.close(everything)
+        await stage.load.settle(everything, _CLOSE_SECONDS)
+    return found
 
-    Raises ConnectionError or TimeoutError when a process or a call does not come about.
-    """
-    cores = Cores.choose()
-    usable = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cores.load})
-    certificate = RTCCertificate.generateCertificate()
+
+def kinds(service_url: str, plan: Plan) -> list[Kind]:
+    """Every relay that is compared: ours, Go if there is one, stock."""
+    go = [in_go(plan.go, service_url)] if plan.go else []
+    return [*all_of_ours(service_url), *go, stock(service_url)]
+
+
+async def _fill(stage: Stage, relay: _Relay, many: int) -> None:
+    """Open the calls in two halves: the second shows what one session more costs, with sound in all."""
+    weights = []
+    before = Reading.take((relay.started.pid,), stage.cores)
+    for until in (max(1, many // 2), many):
+        while len(relay.calls) < until:
+            relay.calls.append(await stage.load.open(relay.started.door))
+        async with talking(stage.wire, relay.calls):
+            await asyncio.sleep(_FIRST_TALK_SECONDS)
+        processes = usages(relay.started.pid)
+        weights.append((sum(each.rss_kb for each in processes), sum(each.threads for each in processes)))
+    (first, threads), (second, more_threads) = weights
+    relay.kb_per_session = (second - first) / max(1, many - max(1, many // 2))
+    relay.threads = threads, more_threads
+    relay.noise = before.noise_until(Reading.take((relay.started.pid,), stage.cores), stage.cores)
+
+
+def _group(stage: Stage, relay: _Relay, many: int) -> Group:
+    started = relay.started
+    group = Group(started.name, relay.calls[:many], started.pid)
+    if started.name == STOCK:
+        group.drain = _STOCK_DRAIN_SECONDS
+    if started.metrics:
+        group.during = lambda: scraped(stage.http, started.metrics)
+    return group
+
+
+@contextlib.asynccontextmanager
+async def scraped(http: aiohttp.ClientSession, url: str) -> AsyncIterator[None]:
+    """Read a relay's metrics now and every 5 s, as a monitoring system does."""
+
+    async def scrape() -> None:
+        await asyncio.sleep(1.0)
+        while True:
+            async with http.get(url) as response:
+                await response.read()
+            await asyncio.sleep(_SCRAPE_SECONDS)
+
+    task = asyncio.create_task(scrape())
     try:
-        async with Service(certificate).served() as service, aiohttp.ClientSession() as http:
-            load = Load(service, certificate, cores, http)
-            async with (
-                relay_process(relay_command(), relay_environment(service.url), cores) as relay,
-                load.calls("direct", service.url, "", sessions, None) as direct,
-                load.calls("relay", relay.url, CLIENT_KEY, sessions, relay.pid) as relayed,
-            ):
-                await load.measure([direct, relayed], seconds)
-            runs = [direct.run, relayed.run]
-            if stock_sessions:
-                async with (
-                    relay_process(relay_command(), relay_environment(service.url), cores) as relay,
-                    load.calls("relay, stock's load", relay.url, CLIENT_KEY, stock_sessions, relay.pid) as few,
-                ):
-                    await load.measure([few], seconds)
-                async with (
-                    relay_process(_stock_command(service.url), {}, cores) as stock,
-                    load.calls("stock aiortc", stock.url, "", stock_sessions, stock.pid) as transcoded,
-                ):
-                    await load.measure([transcoded], seconds)
-                runs += [few.run, transcoded.run]
-            return runs
+        yield
+        if task.done():
+            await task
     finally:
-        os.sched_setaffinity(0, usable)
-
-
-def _stock_command(service_url: str) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.stock_relay", "--service", service_url]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
-def figures(run: Run, direct: Run) -> dict[str, Any]:
-    """All figures of one run; added latency is its percentile less the direct run's.
+def cpu_rows(groups: Sequence[Group]) -> list[Row]:
+    """CPU per forwarded packet, then ours against the others."""
+    found = [row_of("CPU µs a packet", group, lambda each: each.cpu_us_per_packet) for group in groups]
+    ours = [row for row in found if row.relay not in {GO, STOCK}]
+    go = [row for row in found if row.relay == GO]
+    stocks = [row for row in found if row.relay == STOCK]
+    compared = [ratios("CPU, of the Go relay's", row, other, _OF_GO) for row in ours for other in go]
+    compared += [
+        ratios(f"CPU, stock's with {other.sessions} over ours", row, other, _OF_STOCK, inverse=True)
+        for row in ours
+        for other in stocks
+    ]
+    lost = [
+        row_of("packets lost, %", group, lambda each: 100 * each.loss, digits=2)
+        for group in groups
+        if group.name != STOCK
+    ]
+    return found + compared + lost
 
-    Of runs that took turns, the added median is that of the differences slice by slice: a slice in which the machine
-    was taken away counts once, however many packets waited in it.
-    """
-    found: dict[str, Any] = {
-        "name": run.name,
-        "sessions": run.sessions,
-        "seconds": round(run.seconds, 2),
-        "packets_sent": run.sent,
-        "packets_arrived": run.arrived,
-        "latency_by": run.measured_by,
-        "latency_samples": len(run.to_service_ms) + len(run.to_client_ms),
-        "setup_ms_p50": round(statistics.median(run.setup_ms), 1),
-        "cpu_us_per_packet": round(run.cpu_us_per_packet, 1),
-        "cpu_percent": round(100 * run.cpu_seconds / run.seconds, 1),
-        "rss_kb_per_session": round(run.rss_kb_per_session),
-        "threads": run.threads,
-        "foreign_cpu_relay_core_percent": round(100 * run.foreign_relay_core),
-        "foreign_cpu_load_core_percent": round(100 * run.foreign_load_core),
-        "stolen_cpu_percent": round(100 * run.stolen),
-        "slice_medians_ms": [[round(each, 3) for each in pair] for pair in run.slice_medians_ms],
-        "load_cpu_percent": round(100 * run.load_cpu),
-    }
-    for direction, times, base in (
-        ("to_service", run.to_service_ms, direct.to_service_ms),
-        ("to_client", run.to_client_ms, direct.to_client_ms),
-    ):
-        for percent in (50, 95, 99):
-            here = percentile(times, percent)
-            found[f"{direction}_ms_p{percent}"] = round(here, 3)
-            found[f"{direction}_added_ms_p{percent}"] = round(here - percentile(base, percent), 3)
-    if len(run.slice_medians_ms) == len(direct.slice_medians_ms):
-        pairs = list(zip(run.slice_medians_ms, direct.slice_medians_ms, strict=True))
-        for at, direction in enumerate(("to_service", "to_client")):
-            added = statistics.median(here[at] - base[at] for here, base in pairs)
-            found[f"{direction}_added_ms_p50"] = round(added, 3)
+
+def latency_rows(groups: Sequence[Group], all_groups: Sequence[Group]) -> list[Row]:
+    """One-way latency without a relay, then what each adds in the worse direction, turn by turn; stock's is whole."""
+    direct = groups[0]
+    found = []
+    for percent in _PERCENTS:
+        base = [each.latency_ms(percent) for each in direct.slices]
+        found.append(
+            Row(f"latency p{percent}, ms", DIRECT, len(direct.calls), tuple(map(max, base)), direct.noise, digits=3)
+        )
+        for group in groups[1:]:
+            here = [each.latency_ms(percent) for each in group.slices]
+            added = tuple(max(a - b for a, b in zip(*pair, strict=True)) for pair in zip(here, base, strict=True))
+            judged = None if group.name == GO else _ADDED[percent]
+            found.append(
+                Row(f"added latency p{percent}, ms", group.name, len(group.calls), added, group.noise, judged, 3)
+            )
+        for group in all_groups:
+            if group.name == STOCK:
+                # A short turn may hold no edge at all.
+                times = tuple(filter(None, (max(each.latency_ms(percent)) for each in group.slices))) or (0.0,)
+                found.append(Row(f"latency p{percent}, ms", STOCK, len(group.calls), times, group.noise, digits=1))
     return found
 
 
-def targets(runs: list[dict[str, Any]]) -> list[Target]:
-    """Judge the relay: its median against the limit in the worse direction, its CPU against stock if that ran."""
-    by_name = {run["name"]: run for run in runs}
-    relay, stock = by_name["relay"], by_name.get("stock aiortc")
-    added = max(relay["to_service_added_ms_p50"], relay["to_client_added_ms_p50"])
-    flowed = relay["packets_arrived"] > 0
-    judged = [Target("added one-way latency, median, ms", added, ADDED_P50_MS, flowed and added <= ADDED_P50_MS)]
-    if stock is not None:
-        ratio = stock["cpu_us_per_packet"] / relay["cpu_us_per_packet"] if relay["cpu_us_per_packet"] else 0.0
-        judged.append(Target("stock CPU per packet / ours", ratio, STOCK_CPU_RATIO, ratio >= STOCK_CPU_RATIO))
-    return judged
-
-
-def report(runs: list[dict[str, Any]], judged: list[Target]) -> str:
-    """Lay the figures out for a reader."""
-    lines = [f"{name:<10}{value}" for name, value in describe().items()]
-    head = (
-        f"{'':<21}{'sessions':>9}{'to service, ms':>27}{'to client, ms':>27}"
-        f"{'CPU us/':>10}{'RSS kB/':>9}{'threads':>9}{'arrived':>9}{'setup':>8}{'other CPU %':>18}"
-    )
-    under = (
-        f"{'':<30}{'p50/p95/p99':>27}{'p50/p95/p99':>27}"
-        f"{'packet':>10}{'session':>9}{'':>9}{'%':>9}{'ms':>8}{'relay/load/stolen':>18}"
-    )
-    lines += ["", head, under]
-    for run in runs:
-        relayed = run["name"] != "direct"
-        to_service, to_client = _triple(run, "to_service_ms"), _triple(run, "to_client_ms")
-        arrived = 100 * run["packets_arrived"] / run["packets_sent"] if run["packets_sent"] else 0.0
-        noise = "/".join(str(run[f"{whose}_percent"]) for whose in _OTHERS)
-        lines.append(
-            f"{run['name']:<21}{run['sessions']:>9}{to_service:>27}{to_client:>27}"
-            f"{run['cpu_us_per_packet'] if relayed else '':>10}{run['rss_kb_per_session'] if relayed else '':>9}"
-            f"{run['threads'] if relayed else '':>9}{arrived:>9.2f}{run['setup_ms_p50']:>8}{noise:>18}"
-        )
-        if relayed:
-            to_service, to_client = _triple(run, "to_service_added_ms"), _triple(run, "to_client_added_ms")
-            lines.append(f"{'  added to direct':<30}{to_service:>27}{to_client:>27}")
-    lines.append("")
-    for target in judged:
-        verdict = "met" if target.met else "MISSED"
-        lines.append(f"{target.name:<36}{target.measured:>9.2f}   target {target.limit:g}   {verdict}")
-    by_name = {run["name"]: run["cpu_us_per_packet"] for run in runs}
-    few, stock = by_name.get("relay, stock's load", 0.0), by_name.get("stock aiortc", 0.0)
-    if few:
-        lines.append(f"{'the same at equal load':<36}{stock / few:>9.2f}   not judged")
-    return "\n".join(lines)
-
-
-def _triple(run: dict[str, Any], name: str) -> str:
-    return " / ".join(f"{run[f'{name}_p{percent}']:.2f}" for percent in (50, 95, 99))
-
-
-def main() -> int:
-    """Measure, print, judge."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.forwarding", description="What forwarding costs, beside the stock aiortc way."
-    )
-    parser.add_argument("--sessions", type=int, default=20, help="sessions of the relay (20)")
-    parser.add_argument("--stock-sessions", type=int, default=2, help="sessions of the stock way; 0 leaves it out (2)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of each measured window (10)")
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
-    parser.add_argument("--nice", type=int, default=0, help="niceness of relays and load; below 0 needs privilege (0)")
-    arguments = parser.parse_args()
-    if not sys.platform.startswith("linux"):
-        print("needs Linux: CPU and memory are read from /proc", file=sys.stderr)
-        return _FAILED
-    if arguments.sessions < 1 or arguments.stock_sessions < 0 or arguments.seconds <= 0:
-        parser.error("sessions must be 1 or more, stock sessions 0 or more, seconds above 0")
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, arguments.nice)
-        runs = asyncio.run(measure(arguments.sessions, arguments.stock_sessions, arguments.seconds))
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        print(f"could not measure: {type(error).__name__}: {error}", file=sys.stderr)
-        return _FAILED
-    found = [figures(run, runs[0]) for run in runs]
-    judged = targets(found)
-    print(report(found, judged))
-    if arguments.json is not None:
-        document = {
-            "machine": describe(),
-            "runs": found,
-            "targets": [
-                {"name": each.name, "measured": each.measured, "limit": each.limit, "met": each.met} for each in judged
-            ],
-        }
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
-    return _MET if all(target.met for target in judged) else _MISSED
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _memory_rows(relays: Sequence[_Relay]) -> list[Row]:
+    found = []
+    for relay in relays:
+        name, many = relay.started.name, len(relay.calls)
+        if many < 2:
+            continue
+        memory, threads = (None, None) if name in {GO, STOCK} else (_MEMORY, Promise(0.0))
+        more = float(relay.threads[1] - relay.threads[0])
+        found.append(Row("kB a session", name, many, (relay.kb_per_session,), relay.noise, memory, 0))
+        found.append(Row("threads more than with half of them", name, many, (more,), relay.noise, threads, 0))
+    return found

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
 import statistics
 import sys
@@ -20,16 +19,13 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiortc import RTCCertificate
-
-from benchmarks.load import Call, Group, Load, Run, percentile
-from benchmarks.machine import Cores, describe, usage
-from benchmarks.processes import CLIENT_KEY, free_port, relay_command, relay_environment, relay_process
-from benchmarks.service import Service
+from benchmarks.load import talking
+from benchmarks.machine import usage
+from benchmarks.processes import free_port, ours, relay_process
+from benchmarks.rounds import Group, measure, percentile
+from benchmarks.stage import Exit, common_options, keep, machine_lines, need_linux, run, stage
 
 PHASES = ("quiet", "decoy", "strangers", "forged")
 # What a shared machine loses anyway: kernel buffers overflow while somebody else has the core.
@@ -37,39 +33,22 @@ TOLERATED_LOSS = 0.005
 _CAPTURED = 4_000
 _REPLAYS_A_SECOND = 20
 _STOP_SECONDS = 5.0
-_MET, _MISSED, _FAILED = 0, 1, 2
+_WARM_UP_SECONDS = 1.5
 
 
 @dataclass(slots=True)
 class Phase:
-    """One way of being disturbed: what was measured, and what each session lost in it (0 to 1)."""
+    """One way of being disturbed: what was measured, and what was thrown."""
 
     group: Group
-    sent: list[int] = field(default_factory=list)
-    arrived: list[int] = field(default_factory=list)
     thrown: Counter[str] = field(default_factory=Counter)
     thrown_seconds: float = 0.0
 
     @property
     def losses(self) -> list[float]:
-        """The share of each session's packets that did not arrive."""
-        return [1 - there / sent if sent else 0.0 for sent, there in zip(self.sent, self.arrived, strict=True)]
-
-    @contextlib.asynccontextmanager
-    async def counted(self) -> AsyncIterator[None]:
-        """Count what the sessions send and get meanwhile."""
-        before = [_counts(call) for call in self.group.calls]
-        yield
-        after = [_counts(call) for call in self.group.calls]
-        self.sent = self.sent or [0] * len(after)
-        self.arrived = self.arrived or [0] * len(after)
-        for at, (one, two) in enumerate(zip(before, after, strict=True)):
-            self.sent[at] += two[0] - one[0]
-            self.arrived[at] += two[1] - one[1]
-
-
-def _counts(call: Call) -> tuple[int, int]:
-    return sum(stream.sent for stream in call.streams), sum(stream.received for stream in call.streams)
+        """The share of each session's packets that did not arrive, 0 to 1."""
+        by_call = zip(*(each.calls for each in self.group.slices), strict=True)
+        return [sum(turn.lost for turn in call) / max(1, sum(turn.talked for turn in call)) for call in by_call]
 
 
 class Attack:
@@ -82,7 +61,7 @@ class Attack:
 
     def around(self, phase: Phase) -> contextlib.AbstractAsyncContextManager[None]:
         """Disturb as the phase's name says."""
-        match phase.group.run.name:
+        match phase.group.name:
             case "decoy":
                 return self._thrown(phase, "decoy")
             case "strangers":
@@ -90,7 +69,7 @@ class Attack:
             case "forged":
                 return self._forged(phase)
             case _:
-                return phase.counted()
+                return contextlib.nullcontext()
 
     @contextlib.asynccontextmanager
     async def _thrown(self, phase: Phase, order: str) -> AsyncIterator[None]:
@@ -99,8 +78,7 @@ class Attack:
             raise ConnectionError("the stranger hears nothing")
         commands.write(f"{order}\n".encode())
         try:
-            async with phase.counted():
-                yield
+            yield
         finally:
             commands.write(b"rest\n")
             async with asyncio.timeout(_STOP_SECONDS):
@@ -116,8 +94,7 @@ class Attack:
         began = time.monotonic()
         replaying = asyncio.create_task(self._replay(phase))
         try:
-            async with phase.counted():
-                yield
+            yield
         finally:
             replaying.cancel()
             await asyncio.gather(replaying, return_exceptions=True)
@@ -133,47 +110,36 @@ class Attack:
                 await asyncio.sleep(1 / _REPLAYS_A_SECOND / len(clients))
 
 
-async def measure(sessions: int, seconds: float, rate: int) -> tuple[list[Phase], list[int]]:
+async def measure_phases(sessions: int, seconds: float, rate: int) -> tuple[list[Phase], list[int]]:
     """Measure every phase; also the relay's resident kilobytes before the first and after each round of phases.
 
     Raises ConnectionError or TimeoutError when a process or a call does not come about.
     """
-    cores = Cores.choose()
-    usable = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cores.load})
-    certificate = RTCCertificate.generateCertificate()
     udp, tcp = free_port(), free_port()
-    ports = {"RELAY_ICE_UDP_PORT": str(udp), "RELAY_ICE_TCP_PORT": str(tcp)}
-    try:
-        async with Service(certificate).served() as service, aiohttp.ClientSession() as http:
-            load = Load(service, certificate, cores, http)
-            # Checks, handshakes and the sound of each session, while nobody attacks.
-            captured: deque[bytes] = deque(maxlen=_CAPTURED)
-            load.on_sent = captured.append
-            environment = relay_environment(service.url, **ports)
-            async with (
-                relay_process(relay_command(), environment, cores) as relay,
-                load.calls("quiet", relay.url, CLIENT_KEY, sessions, relay.pid) as quiet,
-            ):
-                await load.warm_up(quiet)
-                kept = list(captured)
-                async with _stranger(kept, rate) as process:
-                    attack = Attack(process, udp, tcp, kept)
-                    phases = [_phase(name, quiet, attack) for name in PHASES]
-                    resident = [usage(relay.pid).rss_kb]
-                    await load.measure(
-                        [phase.group for phase in phases],
-                        seconds,
-                        after_round=lambda: resident.append(usage(relay.pid).rss_kb),
-                    )
-                return phases, resident
-    finally:
-        os.sched_setaffinity(0, usable)
+    async with stage() as everything:
+        load = everything.load
+        # Checks, handshakes and the sound of each session, while nobody attacks.
+        captured: deque[bytes] = deque(maxlen=_CAPTURED)
+        load.on_sent = captured.append
+        kind = ours(everything.service.url, RELAY_ICE_UDP_PORT=str(udp), RELAY_ICE_TCP_PORT=str(tcp))
+        async with relay_process(kind, everything.cores) as relay:
+            calls = [await load.open(relay.door) for _ in range(sessions)]
+            async with talking(everything.wire, calls):
+                await asyncio.sleep(_WARM_UP_SECONDS)
+            kept = list(captured)
+            async with _stranger(kept, rate) as process:
+                attack = Attack(process, udp, tcp, kept)
+                phases = [_phase(Group(name, calls, relay.pid), attack) for name in PHASES]
+                resident = [usage(relay.pid).rss_kb]
+                await measure(
+                    everything.wire, everything.cores, [phase.group for phase in phases], max(1, round(seconds)), 1.0,
+                    after_round=lambda: resident.append(usage(relay.pid).rss_kb),
+                )  # fmt: skip
+            await load.close(calls)
+    return phases, resident
 
 
-def _phase(name: str, base: Group, attack: Attack) -> Phase:
-    group = Group(Run(name, base.run.sessions), base.pid)
-    group.calls = base.calls
+def _phase(group: Group, attack: Attack) -> Phase:
     phase = Phase(group)
     group.during = lambda: attack.around(phase)
     return phase
@@ -207,21 +173,26 @@ async def _stranger(captured: list[bytes], rate: int) -> AsyncIterator[asyncio.s
 
 def figures(phase: Phase) -> dict[str, Any]:
     """All figures of one phase: latency of all sessions and of the worst one, loss likewise, the relay's CPU."""
-    run = phase.group.run
-    by_call = [sorted(times) for times in run.by_call_ms]
+    turns, losses, noise = phase.group.slices, phase.losses, phase.group.noise
+    by_call = [
+        sorted(ns / 1e6 for turn in call for times in (turn.to_service, turn.to_client) for ns in times)
+        for call in zip(*(turn.calls for turn in turns), strict=True)
+    ]
     everything = sorted(time for times in by_call for time in times)
+    seconds, talked = sum(turn.seconds for turn in turns), [each.talked for turn in turns for each in turn.calls]
+    lost = sum(each.lost for turn in turns for each in turn.calls)
     found: dict[str, Any] = {
-        "name": run.name,
-        "sessions": run.sessions,
-        "seconds": round(run.seconds, 2),
-        "packets_sent": sum(phase.sent),
-        "packets_arrived": sum(phase.arrived),
-        "loss_percent_worst_session": round(100 * max(phase.losses), 3),
-        "loss_percent_all": round(100 * (1 - sum(phase.arrived) / sum(phase.sent)), 3),
-        "cpu_percent": round(100 * run.cpu_seconds / run.seconds, 1),
-        "load_cpu_percent": round(100 * run.load_cpu),
-        "foreign_cpu_relay_core_percent": round(100 * run.foreign_relay_core),
-        "stolen_cpu_percent": round(100 * run.stolen),
+        "name": phase.group.name,
+        "sessions": len(phase.group.calls),
+        "seconds": round(seconds, 2),
+        "packets_sent": sum(talked),
+        "packets_arrived": sum(talked) - lost,
+        "loss_percent_worst_session": round(100 * max(losses), 3),
+        "loss_percent_all": round(100 * lost / sum(talked), 3),
+        "cpu_percent": round(100 * sum(sum(turn.cpu) for turn in turns) / seconds, 1),
+        "load_cpu_percent": round(100 * statistics.mean(turn.load_cpu for turn in turns)),
+        "foreign_cpu_relay_core_percent": round(100 * noise.relay_core),
+        "stolen_cpu_percent": round(100 * noise.stolen),
         "thrown_per_second": round(_landed(phase.thrown) / phase.thrown_seconds) if phase.thrown_seconds else 0,
         "thrown": dict(phase.thrown),
     }
@@ -238,7 +209,7 @@ def _landed(thrown: Counter[str]) -> int:
 
 def report(found: list[dict[str, Any]], resident: list[int]) -> str:
     """Lay the figures out for a reader."""
-    lines = [f"{name:<10}{value}" for name, value in describe().items()]
+    lines = machine_lines()
     head = f"{'':<12}{'thrown/s':>9}{'latency ms p50/p95/p99':>26}{'worst session':>26}"
     lines += ["", f"{head}{'lost %':>9}{'worst %':>9}{'relay CPU %':>13}{'other CPU %':>13}"]
     for each in found:
@@ -269,26 +240,16 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=20, help="sessions that talk (20)")
     parser.add_argument("--seconds", type=float, default=20.0, help="measured time of each phase (20)")
     parser.add_argument("--rate", type=int, default=10_000, help="datagrams and frames a second (10000)")
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
-    parser.add_argument("--nice", type=int, default=0, help="niceness of all processes; below 0 needs privilege (0)")
+    common_options(parser)
     arguments = parser.parse_args()
-    if not sys.platform.startswith("linux"):
-        print("needs Linux: CPU and memory are read from /proc", file=sys.stderr)
-        return _FAILED
     if arguments.sessions < 1 or arguments.seconds <= 0 or arguments.rate < 1:
         parser.error("sessions and rate must be 1 or more, seconds above 0")
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, arguments.nice)
-        phases, resident = asyncio.run(measure(arguments.sessions, arguments.seconds, arguments.rate))
-    except (OSError, TimeoutError, aiohttp.ClientError) as error:
-        print(f"could not measure: {type(error).__name__}: {error}", file=sys.stderr)
-        return _FAILED
+    need_linux()
+    phases, resident = run(measure_phases(arguments.sessions, arguments.seconds, arguments.rate), arguments.nice)
     found = [figures(phase) for phase in phases]
     print(report(found, resident))
-    if arguments.json is not None:
-        document = {"machine": describe(), "phases": found, "resident_kb": resident}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
-    return _MET if undisturbed(found) else _MISSED
+    keep(arguments.json, {"phases": found, "resident_kb": resident})
+    return Exit.MET if undisturbed(found) else Exit.MISSED
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
@@ -14,16 +15,17 @@ _PACKAGES = ("aiortc", "aioice", "pylibsrtp", "av", "cryptography", "aiohttp")
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where the relay runs and where the load runs; the same core when there is only one."""
+    """Where the relay runs and where the load runs, the same core when there is only one; and all that may be used."""
 
     relay: int
     load: int
+    usable: frozenset[int]
 
     @classmethod
     def choose(cls) -> Cores:
         """Take the first two cores this process may use."""
         usable = sorted(os.sched_getaffinity(0))
-        return cls(usable[0], usable[min(1, len(usable) - 1)])
+        return cls(usable[0], usable[min(1, len(usable) - 1)], frozenset(usable))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,24 @@ def usage(pid: int) -> Usage:
     cpu_seconds = (int(fields[11]) + int(fields[12])) / _TICKS
     descriptors = sum(1 for _ in (proc / "fd").iterdir())
     return Usage(cpu_seconds, int(status["VmRSS"].split()[0]), int(status["Threads"]), descriptors)
+
+
+def usages(pid: int) -> tuple[Usage, ...]:
+    """A process and its descendants, oldest first; one that ends meanwhile is left out."""
+    found = []
+    for each in (pid, *_descendants(pid)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(usage(each))
+    return tuple(found)
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    # proc(5): the children that each thread of the process made.
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(child) for child in children.read_text().split()]
+    return sorted(found) + [each for child in found for each in _descendants(child)]
 
 
 @dataclass(frozen=True, slots=True)

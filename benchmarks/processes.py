@@ -1,72 +1,128 @@
-"""The relay under test, in a process and on a core of its own."""
+"""The relays under test, each in a process and on a core of its own: ours in all its shapes, the stock way, Go's."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
 
+from benchmarks.load import Door
 from benchmarks.machine import Cores
 from benchmarks.peer import HOST
 
+OURS = "ours"
+STOCK = "stock aiortc"
+GO = "Go relay"
 CLIENT_KEY = "client-key-for-the-benchmark"
-_READY_SECONDS = 20.0
+_NATIVE_FORWARDER = "relay.rtc._forwarding"
+_GO_TOKEN = "token-for-the-benchmark"
+_READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Kind:
+    """One relay: how it is started, and how clients come to it. `{port}` and `{admin}` stand for free ports.
+
+    `cores` are those it may use; empty means the relay's own.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    key: str = ""
+    preview: bool = False
+    cores: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """A relay that listens."""
+    """A relay that listens; `metrics` is the address of its figures, empty if it has none."""
 
+    name: str
     pid: int
-    url: str
+    door: Door
+    metrics: str
 
 
-def relay_command() -> list[str]:
-    """Start the relay under test."""
-    return [sys.executable, "-m", "relay", "serve"]
-
-
-def relay_environment(service_url: str, **more: str) -> dict[str, str]:
-    """Configure a relay for the lean service; `more` are further variables."""
-    return {
+def ours(service_url: str, name: str = OURS, arguments: Iterable[str] = (), **more: str) -> Kind:
+    """The relay of this tree, in front of the lean service, with further arguments of `relay serve` and settings."""
+    environment = {
         "RELAY_UPSTREAM_ENDPOINT": service_url,
         "RELAY_UPSTREAM_DEPLOYMENT": "bench",
         "RELAY_UPSTREAM_API_KEY": "resource-key-for-the-benchmark",
         "RELAY_CLIENT_KEYS": CLIENT_KEY,
         "RELAY_INSTRUCTIONS": "You are the benchmark's assistant.",
         "RELAY_HTTP_HOST": HOST,
-        "RELAY_ADMIN_PORT": "0",
+        "RELAY_HTTP_PORT": "{port}",
+        "RELAY_ADMIN_PORT": "{admin}",
         "RELAY_ICE_HOSTS": HOST,
         "RELAY_ICE_UDP_PORT": "0",
         "RELAY_ICE_TCP_PORT": "0",
         "RELAY_LOG_LEVEL": "warning",
         "RELAY_LIMITS_DRAIN_SECONDS": "1",
+        "RELAY_LIMITS_MAX_SESSIONS": "3000",
+        # A client that closes is not waited for: closing is part of what is measured.
+        "RELAY_LIMITS_REATTACH_SECONDS": "0",
         # What is measured is how much the relay can carry, so it shall refuse nobody.
         "RELAY_ADMISSION_CPU": "0",
         "RELAY_ADMISSION_LOOP_LAG_SECONDS": "0",
         "RELAY_ADMISSION_SETUPS": "0",
         **more,
     }
+    return Kind(name, (sys.executable, "-m", "relay", "serve", *arguments), environment, CLIENT_KEY)
+
+
+def stock(service_url: str) -> Kind:
+    """What aiortc's documentation leads to."""
+    command = (sys.executable, "-m", "benchmarks.stock_relay", "--service", service_url, "--port", "{port}")
+    return Kind(STOCK, command, {})
+
+
+def in_go(program: str, service_url: str) -> Kind:
+    """A relay for the same job in Go: `program relay --listen --upstream --token --ice-ip`, preview doors."""
+    command = (program, "relay", "--listen", f"{HOST}:{{port}}", "--upstream", service_url)
+    return Kind(GO, (*command, "--token", _GO_TOKEN, "--ice-ip", HOST), {}, _GO_TOKEN, preview=True)
+
+
+def all_of_ours(service_url: str) -> list[Kind]:
+    """The relay of this tree with each forwarder there is: where one is compiled, both."""
+    if importlib.util.find_spec(_NATIVE_FORWARDER) is None:
+        return [ours(service_url)]
+    return [
+        ours(service_url, f"{OURS}, in Python", RELAY_FORWARDER="python"),
+        ours(service_url, f"{OURS}, compiled", RELAY_FORWARDER="native"),
+    ]
+
+
+def with_workers(service_url: str, workers: int) -> Kind | None:
+    """The relay of this tree with so many processes that carry sessions; None if it has no such option."""
+    helped = subprocess.run(
+        (sys.executable, "-m", "relay", "serve", "--help"), capture_output=True, text=True, check=True
+    )
+    if "--workers" not in helped.stdout:
+        return None
+    return ours(service_url, f"{OURS}, {workers} worker{'s' * (workers > 1)}", ("--workers", str(workers)))
 
 
 @contextlib.asynccontextmanager
-async def relay_process(command: list[str], environment: dict[str, str], cores: Cores) -> AsyncIterator[Started]:
+async def relay_process(kind: Kind, cores: Cores) -> AsyncIterator[Started]:
     """Start a relay on its own core and stop it on leaving; raises ConnectionError if it does not come up."""
-    port = free_port()
-    if command[-1] == "serve":
-        environment = {**environment, "RELAY_HTTP_PORT": str(port)}
-    else:
-        command = [*command, "--port", str(port)]
+    ports = {"{port}": str(free_port()), "{admin}": str(free_port())}
+    command = [_filled(each, ports) for each in kind.command]
+    environment = {name: _filled(value, ports) for name, value in kind.environment.items()}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    port = int(ports["{port}"])
     with tempfile.TemporaryFile() as log:
         # A child is born on its parent's core, with every thread it will have.
-        os.sched_setaffinity(0, {cores.relay})
+        os.sched_setaffinity(0, kind.cores or {cores.relay})
         try:
             process = await asyncio.create_subprocess_exec(
                 *command, env={**inherited, **environment}, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
@@ -77,9 +133,22 @@ async def relay_process(command: list[str], environment: dict[str, str], cores: 
             if not await _listens(process, port):
                 log.seek(0)
                 raise ConnectionError(f"{' '.join(command)} did not start:\n{log.read().decode(errors='replace')}")
-            yield Started(process.pid, f"http://{HOST}:{port}")
+            door = Door(f"http://{HOST}:{port}", kind.key, kind.preview)
+            metrics = f"http://{HOST}:{ports['{admin}']}/metrics" if "RELAY_ADMIN_PORT" in environment else ""
+            yield Started(kind.name, process.pid, door, metrics)
         finally:
             await _stop(process)
+
+
+def on_cores(kind: Kind, cores: Iterable[int]) -> Kind:
+    """The same on other cores."""
+    return replace(kind, cores=frozenset(cores))
+
+
+def _filled(text: str, ports: dict[str, str]) -> str:
+    for name, port in ports.items():
+        text = text.replace(name, port)
+    return text
 
 
 async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""Opus packets that carry the time they were sent, encoded once before anything is measured."""
+"""Opus packets that carry their number in the stream, encoded once before anything is measured."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _BUZZ_AMPLITUDE = 9_000
 _CODE_3 = 0x03
 _ONE_PADDED_FRAME = 0x41
 _STAMP = Struct("!12sQ7x")
+_NUMBER = Struct("!Q7x")
 _MAGIC = b"bench stamp\0"
 
 
 def spoken_cycle() -> list[bytes]:
-    """Encode one cycle of `CYCLE_FRAMES` packets of 20 ms; send them round and round, through `stamped`."""
+    """Encode one cycle of `CYCLE_FRAMES` packets of 20 ms; send them round and round, through `stamp`."""
     at = np.arange(CYCLE_FRAMES * FRAME_SAMPLES)
     loud = at >= len(at) // 2
     wave = (np.sign(np.sin(2 * np.pi * _BUZZ_HERTZ * at / _SAMPLE_RATE)) * _BUZZ_AMPLITUDE * loud).astype(np.int16)
@@ -46,22 +47,22 @@ def starts_speech(index: int) -> bool:
     return index % CYCLE_FRAMES == CYCLE_FRAMES // 2
 
 
-def stamped(packet: bytes, sent_ns: int) -> bytes:
-    """Put a clock reading in nanoseconds into a packet's padding; a decoder does not look there."""
-    return packet[: -_STAMP.size] + _STAMP.pack(_MAGIC, sent_ns)
+def stamp(packet: bytearray, end: int, number: int) -> None:
+    """Write a number into the padding of the Opus packet that ends at `end`; a decoder does not look there."""
+    _NUMBER.pack_into(packet, end - _NUMBER.size, number)
 
 
-def stamp_of(packet: bytes) -> int | None:
-    """Read the clock reading off the end of an RTP packet; None if somebody encoded it anew."""
-    if len(packet) < _STAMP.size:
+def stamp_of(packet: bytearray, end: int) -> int | None:
+    """Read the number off the end of a packet; None if somebody encoded it anew."""
+    if end < _STAMP.size:
         return None
-    magic, sent_ns = _STAMP.unpack_from(packet, len(packet) - _STAMP.size)
-    return int(sent_ns) if magic == _MAGIC else None
+    magic, number = _STAMP.unpack_from(packet, end - _STAMP.size)
+    return int(number) if magic == _MAGIC else None
 
 
 def _with_room(packet: bytes) -> bytes:
     head = bytes([packet[0] & ~0x03 | _CODE_3, _ONE_PADDED_FRAME, _STAMP.size])
-    return head + packet[1:] + bytes(_STAMP.size)
+    return head + packet[1:] + _STAMP.pack(_MAGIC, 0)
 
 
 class SpeechEdge:

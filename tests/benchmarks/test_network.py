@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
 
-
-async def run(*arguments: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *arguments,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, out.decode(), err.decode()
-
-
-async def test_sessions_are_measured_in_quiet_and_under_attack(tmp_path):
+async def test_sessions_are_measured_in_quiet_and_under_attack(run, tmp_path):
     target = tmp_path / "figures.json"
     sizes = ("--sessions", "2", "--seconds", "1", "--rate", "2000")
     code, out, err = await run("benchmarks.hostile", *sizes, "--json", str(target))
@@ -52,7 +29,7 @@ async def test_sessions_are_measured_in_quiet_and_under_attack(tmp_path):
     assert "strangers" in out
 
 
-async def test_idle_sessions_are_measured(tmp_path):
+async def test_idle_sessions_are_measured(run, tmp_path):
     target = tmp_path / "figures.json"
     sizes = ("--sessions", "4", "--steps", "2", "--seconds", "1", "--settle", "0.5")
     code, out, err = await run("benchmarks.idle", *sizes, "--json", str(target))
@@ -67,7 +44,7 @@ async def test_idle_sessions_are_measured(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["hostile", "idle"])
-async def test_sizes_that_make_no_sense_are_refused(program):
+async def test_sizes_that_make_no_sense_are_refused(run, program):
     code, out, err = await run(f"benchmarks.{program}", "--sessions", "0")
     assert code == 2
     assert "1 or more" in err
