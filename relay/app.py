@@ -38,6 +38,7 @@ from relay.load import watch_load
 from relay.media_host import MediaHost, media_host
 from relay.policies import Policies, PolicySource, documents_at, one_policy
 from relay.registry import Registry
+from relay.rtc import forwarding
 from relay.rtc.advertise import AdvertisedAddress
 from relay.rtc.check_peer import ConnectionChecks
 from relay.telemetry import Telemetry, configure_logging, render_metrics
@@ -143,7 +144,9 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
         loop.add_signal_handler(signal.SIGHUP, relay.policies.ask_reload)
         for warning in settings.warnings:
             relay.telemetry.warn("configuration", message=warning)
-        relay.telemetry.started(relay.public_url, relay.operations_url, [str(each) for each in relay.media_addresses])
+        relay.telemetry.started(
+            relay.public_url, relay.operations_url, [str(each) for each in relay.media_addresses], forwarding.NAME
+        )
         if announce is not None:
             announce(relay)
         garbage.settle()

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from typing import Any
 
 import relay
+from relay import event_loop
 from relay.audit_cli import add_audit_command
 from relay.config import (
     AdminSettings,
@@ -197,7 +198,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     # The rest of the program is loaded only when it is to run: `relay check` stays quick.
     from relay.app import serve  # noqa: PLC0415
 
-    asyncio.run(serve(settings))
+    event_loop.run(serve(settings))
     return ExitCode.OK
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 CONFIG_FILE_ENV = "RELAY_CONFIG"
+# Read when the packet path is loaded, before there are settings.
+FORWARDER_ENV = "RELAY_FORWARDER"
+_FORWARDERS = ("auto", "native", "python")
 _FILE_MAX_BYTES = 1_048_576
 
 
@@ -76,6 +79,9 @@ def from_environment(
             # An empty variable is what a compose file passes for one that is not set.
             if environ[name].strip():
                 _take(found, *known[name], Given(environ[name], f"env {name}"), problems)
+        elif name == FORWARDER_ENV:
+            if environ[name] not in {"", *_FORWARDERS}:
+                problems.append(f"env {name}: {environ[name]!r} is none of {', '.join(_FORWARDERS)}")
         elif name.startswith("RELAY_") and name != CONFIG_FILE_ENV and not _is_service_link(name, environ[name]):
             problems.append(f"env {name}: unknown setting{_nearest(name, known)}")
     return found

@@ -101,10 +101,14 @@ class Telemetry:
         self._record = record
         self._metrics.audit_depth.set_function(queue_depth)
 
-    def started(self, public_url: str, operations_url: str, media_addresses: Sequence[str]) -> None:
-        """Record that the relay serves, and where."""
+    def started(self, public_url: str, operations_url: str, media_addresses: Sequence[str], forwarder: str) -> None:
+        """Record that the relay serves, where, and whether packets go through compiled code."""
         self._log.info(
-            "started", public_url=public_url, operations_url=operations_url, media_addresses=list(media_addresses)
+            "started",
+            public_url=public_url,
+            operations_url=operations_url,
+            media_addresses=list(media_addresses),
+            forwarder=forwarder,
         )
 
     def session_opened(self, session_id: str, door: str, dialect: Dialect) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum, StrEnum
-from struct import pack_into, unpack_from
+from struct import Struct, unpack_from
+
+_read_numbers = Struct("!xBHII").unpack_from
+_write_numbers = Struct("!BHII").pack_into
 
 OPUS_CLOCK_RATE = 48_000
 HEADER_LENGTH = 12
@@ -75,13 +78,13 @@ def _kind_of_first_byte(first: int) -> DatagramKind:
 
 _KINDS = tuple(_kind_of_first_byte(first) for first in range(256))
 # RFC 5761 section 4: with rtcp-mux the second byte of RTCP lies in 192..223.
-_RTCP_TYPES = frozenset(range(192, 224))
+RTCP_TYPES = frozenset(range(192, 224))
 
 
 def classify(datagram: bytes | memoryview) -> DatagramKind:
     """Tell STUN, DTLS, RTP and RTCP apart by the first bytes of a non-empty datagram."""
     kind = _KINDS[datagram[0]]
-    if kind is DatagramKind.RTP and len(datagram) > 1 and datagram[1] in _RTCP_TYPES:
+    if kind is DatagramKind.RTP and len(datagram) > 1 and datagram[1] in RTCP_TYPES:
         return DatagramKind.RTCP
     return kind
 
@@ -96,7 +99,7 @@ def is_rtp(buffer: bytes | bytearray, size: int) -> bool:
     return (
         HEADER_LENGTH <= size <= MAX_DATAGRAM
         and buffer[0] & _VERSION_MASK == _VERSION_2
-        and buffer[1] not in _RTCP_TYPES
+        and buffer[1] not in RTCP_TYPES
     )
 
 
@@ -148,7 +151,7 @@ class Rewriter:
             size = strip_extension(buffer, size)
             if not size:
                 return 0
-        second, sequence, timestamp, source = unpack_from("!xBHII", buffer)
+        second, sequence, timestamp, source = _read_numbers(buffer)
         if source != self._source:
             self._change_source(source, sequence, timestamp)
         sequence = (sequence + self._sequence_offset) & 0xFFFF
@@ -159,7 +162,7 @@ class Rewriter:
         if (sequence - self._highest) & 0xFFFF < 0x8000:  # noqa: PLR2004 - half of the sequence number space
             self._highest = sequence
             self.newest_timestamp = timestamp
-        pack_into("!BHII", buffer, 1, (second & 0x80) | self.payload_type, sequence, timestamp, self.ssrc)
+        _write_numbers(buffer, 1, (second & 0x80) | self.payload_type, sequence, timestamp, self.ssrc)
         return size
 
     def _below_floor(self, sequence: int) -> bool:
@@ -218,14 +221,15 @@ class Reception:
         if self._base < 0:
             self._base = self._highest = sequence
         else:
-            ahead = (sequence - self._highest) & 0xFFFF
-            if 0 < ahead < 0x8000:  # noqa: PLR2004 - half of the sequence number space
-                if sequence < self._highest:
+            highest = self._highest
+            if 0 < (sequence - highest) & 0xFFFF < 0x8000:  # noqa: PLR2004 - half of the sequence number space
+                if sequence < highest:
                     self._cycles += 1 << 16
                 self._highest = sequence
         transit = (int(arrival * OPUS_CLOCK_RATE) - timestamp) & 0xFFFFFFFF
-        if self._transit is not None:
-            delta = abs(transit - self._transit)
+        before = self._transit
+        if before is not None:
+            delta = transit - before if transit > before else before - transit
             if delta < OPUS_CLOCK_RATE * 2:  # a restarted timestamp base is no jitter
                 self._jitter += (delta - self._jitter) / 16
         self._transit = transit

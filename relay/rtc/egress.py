@@ -140,8 +140,7 @@ class Egress:
         number, owner = feed.number, self._owner
 
         def take(size: int, address: Address) -> None:
-            if not owner.on_packet(size, address):
-                owner.on_datagram(number, bytes(VIEW[:size]), address)
+            owner.on_datagram(number, bytes(VIEW[:size]), address)
 
         for port in local_ports(self._settings.udp_ports):
             try:

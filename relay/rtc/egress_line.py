@@ -12,6 +12,7 @@ from relay.config_network import PortRange
 from relay.core.ice_check_pairs import Way
 from relay.core.rtp import DropCause, is_media
 from relay.core.stun import Address
+from relay.rtc.forwarding_python import Forwarder
 from relay.rtc.packet import Datagram
 
 _LOG = logging.getLogger(__name__)
@@ -28,8 +29,11 @@ class Line(Protocol):
         """Send at once; False if it cannot go now: a datagram may be lost, it never waits for us."""
         ...
 
-    def connect(self, address: Address) -> Callable[[Datagram], bool]:
-        """Talk to one address only from now on; returns the sending end."""
+    def connect(self, address: Address, forwarder: Forwarder | None = None) -> Callable[[Datagram], bool]:
+        """Talk to one address only from now on; returns the sending end.
+
+        A line that reads into the packet buffer gives the peer's RTP to the forwarder at once.
+        """
         ...
 
     def close(self) -> None:
@@ -42,10 +46,6 @@ class WayOwner(Protocol):
 
     def on_opened(self, way: Way, line: Line) -> None:
         """Take a way that can be used now."""
-        ...
-
-    def on_packet(self, size: int, address: Address) -> bool:
-        """Take the datagram in the packet buffer if it is media of the selected pair."""
         ...
 
     def on_datagram(self, number: int, datagram: bytes, address: Address) -> None:

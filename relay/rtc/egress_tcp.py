@@ -16,6 +16,7 @@ from relay.core.framing import Deframer, FramingError, frame
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
 from relay.rtc.egress_line import Feed, fits
+from relay.rtc.forwarding_python import Forwarder
 from relay.rtc.packet import Datagram
 
 _MAX_PROXY_ANSWER = 8_192
@@ -50,8 +51,9 @@ class TcpLine(asyncio.Protocol):
         transport.write(frame(datagram))
         return True
 
-    def connect(self, address: Address) -> Callable[[Datagram], bool]:
+    def connect(self, address: Address, forwarder: Forwarder | None = None) -> Callable[[Datagram], bool]:
         """Return the sending end: the connection leads nowhere else."""
+        del forwarder
         return lambda datagram: self.send(datagram, address)
 
     def close(self) -> None:

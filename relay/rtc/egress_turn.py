@@ -32,6 +32,7 @@ from relay.core.stun import Address
 from relay.core.turn_credentials import turn_credential
 from relay.rtc.egress_line import Feed, fits, local_ports
 from relay.rtc.egress_tcp import limit_unsent, open_stream
+from relay.rtc.forwarding_python import Forwarder
 from relay.rtc.packet import Datagram
 
 # RFC 8656 section 9: a permission lasts 300 s, and only binding the channel again renews it.
@@ -85,8 +86,9 @@ class TurnLine:
         self._client.send_channel_data(pack("!HH", number, len(datagram)) + datagram)
         return True
 
-    def connect(self, address: Address) -> Callable[[Datagram], bool]:
+    def connect(self, address: Address, forwarder: Forwarder | None = None) -> Callable[[Datagram], bool]:
         """Keep the channel of one address only; returns the sending end."""
+        del forwarder
         self._headers = {each: number for each, number in self._headers.items() if each == address}
         return lambda datagram: self.send(datagram, address)
 

@@ -6,12 +6,13 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
-from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify, is_rtp
+from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
 from relay.core.stun import Address, parse_binding_request
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
-from relay.rtc.packet import DATA, VIEW, Datagram
+from relay.rtc.packet import VIEW, Datagram
 from relay.rtc.path import Path, Transport
 from relay.rtc.udp import UdpSocket
 
@@ -81,16 +82,6 @@ class Endpoint:
     def forget(self, ufrag: str) -> None:
         """Later checks that name `ufrag` are a stranger's."""
         self._by_ufrag.pop(ufrag, None)
-
-    def on_read(self, size: int, path: Path) -> None:
-        """`on_datagram` for the datagram of `size` bytes in the packet buffer."""
-        agent = path.owner
-        if agent is not None and is_rtp(DATA, size):
-            # The way of nearly all datagrams.
-            if agent.inlets.packet(size) and agent.selected is not path:
-                agent.on_media(path)
-            return
-        self.on_datagram(bytes(VIEW[:size]), path)
 
     def on_datagram(self, datagram: bytes, path: Path) -> None:
         """Judge one datagram by length, first byte and path, and hand it to its leg."""
@@ -186,6 +177,15 @@ class Endpoint:
         raise AssertionError  # the last attempt returned or raised
 
 
+def direct(line: UdpSocket, path: Path, address: Address) -> None:
+    """Give a path's RTP, which `line` reads from `address`, to its owner's forwarder: the way of nearly all."""
+    agent = path.owner
+    if agent is not None and agent.inlets.forwarder is not None:
+        line.direct(address, agent.inlets.forwarder, path.send, partial(agent.on_media, path))
+    else:
+        line.undirect(address)
+
+
 class _UdpInlet:
     """One UDP socket of the public port and the paths proven through it."""
 
@@ -207,11 +207,13 @@ class _UdpInlet:
         path = self._paths.get(address)
         if path is None:
             path = self._new(address)
-        self._endpoint.on_read(size, path)
+        self._endpoint.on_datagram(bytes(VIEW[:size]), path)
 
     def _keep(self, path: Path) -> None:
         self._paths[path.address] = path
+        direct(self.socket, path, path.address)
 
     def _drop(self, path: Path) -> None:
         if self._paths.get(path.address) is path:
             del self._paths[path.address]
+            self.socket.undirect(path.address)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from relay.core.rtp import DropCause
 from relay.core.stun import BindingRequest, StunError, binding_error, binding_success, is_authentic
+from relay.rtc.forwarding_python import Forwarder
 from relay.rtc.packet import Datagram
 from relay.rtc.path import Path
 
@@ -26,18 +27,26 @@ _PWD_BYTES = 16
 _SEEN_BYTES = 4_096
 
 
+def _stay(send: Callable[[Datagram], bool]) -> None:
+    """Where the leg's datagrams go is asked each time."""
+    del send
+
+
 @dataclass(frozen=True, slots=True)
 class Inlets:
     """Where a leg takes its datagrams, each called synchronously with one.
 
     `packet` takes the size of RTP that is in the packet buffer, `rtp` RTP that came another way; both return whether it
-    is the peer's.
+    is the peer's. `forwarder` is what `packet` belongs to, if RTP may go there past everybody; `route` hears where the
+    leg's own datagrams go from now on.
     """
 
     packet: Callable[[int], bool]
     dtls: Callable[[bytes], None]
     rtp: Callable[[bytes], bool]
     rtcp: Callable[[bytes], None]
+    forwarder: Forwarder | None = None
+    route: Callable[[Callable[[Datagram], bool]], None] = _stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ class IceLiteAgent:
     def __init__(self, endpoint: AgentEndpoint, inlets: Inlets, remote_ufrag: str) -> None:
         self.inlets = inlets
         self.last_check = 0.0
-        self.selected: Path | None = None
+        self._selected: Path | None = None
         self.credentials = Credentials(remote_ufrag)
         self._endpoint = endpoint
         self._before: Credentials | None = None
@@ -106,6 +115,11 @@ class IceLiteAgent:
         self._validated = asyncio.Event()
         self._seen = SeenChecks()
         endpoint.listen_for(self.credentials.ufrag, self)
+
+    @property
+    def selected(self) -> Path | None:
+        """The path that the leg's datagrams take; None before one is proven."""
+        return self._selected
 
     def restart(self, remote_ufrag: str) -> Credentials:
         """Take new credentials; those before them serve until the peer nominates under the new (RFC 8445 section 9)."""
@@ -143,7 +157,7 @@ class IceLiteAgent:
         Some browsers do not nominate again after a NAT rebinding; what they send on is the pair they use.
         """
         if self.selected is None or path.last_check > self.selected.last_check:
-            self.selected = path
+            self._lead_over(path)
 
     def send(self, datagram: Datagram) -> bool:
         """Send on the selected path; False before one is proven, or when it does not take the datagram."""
@@ -157,7 +171,7 @@ class IceLiteAgent:
         """Forget credentials and paths; what comes later is a stranger's."""
         self._retire()
         self._endpoint.forget(self.credentials.ufrag)
-        self.selected = None
+        self._lead_over(None)
         while self._paths:
             self._release(self._paths.pop())
 
@@ -165,7 +179,7 @@ class IceLiteAgent:
         """A path is gone: its connection closed, or another session proved it while we were silent."""
         self._paths.discard(path)
         if self.selected is path:
-            self.selected = max(self._paths, key=lambda each: each.last_check, default=None)
+            self._lead_over(max(self._paths, key=lambda each: each.last_check, default=None))
 
     def _credentials_of(self, ufrag: str) -> Credentials:
         before = self._before
@@ -174,11 +188,17 @@ class IceLiteAgent:
     def _select(self, path: Path, credentials: Credentials, *, nominated: bool) -> None:
         # RFC 8445 section 8.1.1: the peer nominates; before that the first proven path serves.
         if nominated or self.selected is None or not self._nominated:
-            self.selected = path
+            self._lead_over(path)
         if nominated:
             self._nominated = True
             if credentials is self.credentials:
                 self._retire()
+
+    def _lead_over(self, path: Path | None) -> None:
+        if path is not self._selected:
+            self._selected = path
+            # The leg's packets go straight there; without a path they come here and are refused.
+            self.inlets.route(self.send if path is None else path.send)
 
     def _retire(self) -> None:
         if self._before is not None:

@@ -81,11 +81,14 @@ class Leg:
         self._outbox_bytes = 0
         self._closed = False
         self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second, self.dropped)
-        self.inlets = Inlets(self.stream.on_packet, self._dtls.feed, self.stream.on_rtp, self.stream.on_rtcp)
+        self.inlets = Inlets(
+            self.stream.on_packet, self._dtls.feed, self.stream.on_rtp, self.stream.on_rtcp,
+            self.stream.forwarder, self._route,
+        )  # fmt: skip
 
     def attach(self, send: Callable[[Datagram], bool], remote: RemoteDescription) -> None:
         """Say how datagrams leave and whom they reach, once the peer's description is known."""
-        self._send = self.stream.send_datagram = self._dtls.send_datagram = send
+        self._route(send)
         self._remote = remote
 
     @property
@@ -151,6 +154,9 @@ class Leg:
                 await self._association.stop()
         finally:
             self._dtls.close()
+
+    def _route(self, send: Callable[[Datagram], bool]) -> None:
+        self._send = self.stream.send_datagram = self._dtls.send_datagram = send
 
     def _calls(self) -> ChannelCalls:
         return ChannelCalls(

@@ -16,7 +16,7 @@ from typing import Protocol
 from relay.core.quota import TokenBucket
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
-from relay.rtc.endpoint import HELD_SECONDS, Endpoint
+from relay.rtc.endpoint import HELD_SECONDS, Endpoint, direct
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
 from relay.rtc.packet import VIEW, Datagram
 from relay.rtc.path import Path, Transport
@@ -248,6 +248,8 @@ class _Line:
     def _owned(self, path: Path) -> None:
         if self._lines.keep(self):
             self._socket, self._peer = self._lines.connected(path, self._on_read)
+        if self._socket is not None and self._peer is not None:
+            direct(self._socket, path, self._peer)
 
     def _released(self, path: Path) -> None:
         del path
@@ -257,7 +259,7 @@ class _Line:
 
     def _on_read(self, size: int, address: Address) -> None:
         if address == self._peer:
-            self._lines.judge.on_read(size, self.path)
+            self._lines.judge.on_datagram(bytes(VIEW[:size]), self.path)
         else:
             # Queued in the moment before the socket was connected.
             self._lines.stray(self.path.host_index, plain_form(address), bytes(VIEW[:size]))

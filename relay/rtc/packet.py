@@ -5,6 +5,9 @@ The event loop has one thread and a packet's way is one call chain, so that one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pylibsrtp
 from pylibsrtp._binding import ffi, lib
 
@@ -15,7 +18,8 @@ _TRAILER_BYTES = 160
 DATA = bytearray(READ_BYTES + _TRAILER_BYTES)
 VIEW = memoryview(DATA)
 _POINTER = ffi.from_buffer("char[]", DATA)
-_SIZE = ffi.new("int *")
+# What libsrtp takes the size from, and puts the new one into.
+SIZE = ffi.new("int *")
 # srtp_err_status_replay_fail and srtp_err_status_replay_old of libsrtp 2 (srtp.h), as a refusal.
 REPLAYED = frozenset({-9, -10})
 
@@ -33,25 +37,39 @@ def load(datagram: bytes) -> int:
 class SrtpContext:
     """One direction of SRTP. Packets are changed in the buffer; pylibsrtp's own methods copy each three times.
 
-    Sizes are in bytes; a negative one is libsrtp's refusal.
+    Sizes are in bytes; a negative one is libsrtp's refusal. `run_unprotect` and `run_protect` are the same without a
+    call of ours between: they take the size from `SIZE`, leave the new one there and return libsrtp's status.
     """
 
-    __slots__ = ("_context", "protect_rtcp", "session", "unprotect_rtcp")
+    __slots__ = ("_context", "protect_rtcp", "run_protect", "run_unprotect", "session", "unprotect_rtcp")
 
     def __init__(self, session: pylibsrtp.Session) -> None:
         self.protect_rtcp = session.protect_rtcp
         self.unprotect_rtcp = session.unprotect_rtcp
         self.session = session  # keeps the context alive
         self._context = session._srtp[0]  # noqa: SLF001 - private name: the context itself
+        self.run_unprotect: Callable[[], int] = partial(lib.srtp_unprotect, self._context, _POINTER, SIZE)
+        self.run_protect: Callable[[], int] = partial(lib.srtp_protect, self._context, _POINTER, SIZE)
+
+    @property
+    def address(self) -> int:
+        """Where libsrtp's context is in memory, for the compiled forwarder."""
+        return int(ffi.cast("uintptr_t", self._context))
 
     def unprotect(self, size: int) -> int:
         """Authenticate and decrypt the packet in the buffer; its new size."""
-        _SIZE[0] = size
-        status = lib.srtp_unprotect(self._context, _POINTER, _SIZE)
-        return -status if status else int(_SIZE[0])
+        SIZE[0] = size
+        status = self.run_unprotect()
+        return -status if status else int(SIZE[0])
 
     def protect(self, size: int) -> int:
         """Encrypt the packet in the buffer; its new size."""
-        _SIZE[0] = size
-        status = lib.srtp_protect(self._context, _POINTER, _SIZE)
-        return -status if status else int(_SIZE[0])
+        SIZE[0] = size
+        status = self.run_protect()
+        return -status if status else int(SIZE[0])
+
+
+def srtp_functions() -> tuple[int, int]:
+    """Where `srtp_unprotect` and `srtp_protect` are in memory: of the libsrtp that made the contexts."""
+    found = [ffi.cast("uintptr_t", ffi.addressof(lib, name)) for name in ("srtp_unprotect", "srtp_protect")]
+    return int(found[0]), int(found[1])

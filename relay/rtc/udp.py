@@ -1,4 +1,7 @@
-"""One UDP socket read in the event loop's own callback into the packet buffer: no task, no queue, no copy."""
+"""One UDP socket read in the event loop's own callback into the packet buffer: no task, no queue, no copy.
+
+All sockets of a loop are watched by one poller, which the loop watches: one callback serves every socket that is ready.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,27 @@ import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
-from relay.rtc.packet import READ_BYTES, VIEW, Datagram
+from relay.rtc import forwarding
+from relay.rtc.packet import Datagram
 from relay.rtc.shared_port import join, lead
 
 _LOG = logging.getLogger(__name__)
 _BUFFER_BYTES = 1 << 20
 _LOGGED_FAILURES = 10
+_POLLERS: WeakKeyDictionary[asyncio.AbstractEventLoop, forwarding.Poller] = WeakKeyDictionary()
 
 
 class UdpSocket:
     """A bound UDP socket that calls `on_read(size, address)` for every datagram it has read into the packet buffer.
 
-    `dropped` is the owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer
-    talks, more on a shared port. `joins`: another process leads the port, and the socket
-    is to be connected at once (relay/rtc/shared_port.py).
+    RTP of an address that was given to a forwarder (`direct`, `connect`) goes there at once instead. `dropped` is the
+    owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer talks, more on a
+    shared port. `joins`: another process leads the port, and the socket is to be connected at once
+    (relay/rtc/shared_port.py).
     Raises OSError when the address cannot be bound.
     """
 
@@ -52,12 +59,9 @@ class UdpSocket:
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
-        self._receive = self._socket.recvfrom_into
-        self._on_read = on_read
-        self._reads = range(reads_per_wake)
+        self._reader = forwarding.Reader(self._socket, on_read, dropped, reads_per_wake, _fault)
         self._loop = asyncio.get_running_loop()
-        self._dropped = dropped
-        self._loop.add_reader(self._socket.fileno(), self._readable)
+        _watch(self._loop, self._socket.fileno(), self._reader)
 
     @property
     def port(self) -> int:
@@ -81,52 +85,73 @@ class UdpSocket:
 
     def sender(self, address: Address) -> Callable[[Datagram], bool]:
         """`send` to one address, at one call less."""
-        sendto = self._socket.sendto
+        return self._reader.sender(address)
 
-        def send(datagram: Datagram) -> bool:
-            try:
-                sendto(datagram, address)
-            except OSError:
-                return False
-            return True
+    def direct(
+        self,
+        address: Address,
+        forwarder: forwarding.Forwarder,
+        send: Callable[[Datagram], bool],
+        moved: Callable[[], None] | None = None,
+    ) -> None:
+        """Give RTP that comes from `address` to a forwarder at once.
 
-        return send
+        `moved` is called after each authentic packet while the forwarder sends by another way than `send`.
+        """
+        self._reader.direct(address, forwarder, send, moved)
 
-    def connect(self, address: Address) -> Callable[[Datagram], bool]:
-        """Talk to one address only from now on, the kernel drops what others send; returns the sending end."""
+    def undirect(self, address: Address) -> None:
+        """Give what comes from `address` to `on_read` again."""
+        self._reader.undirect(address)
+
+    def connect(self, address: Address, forwarder: forwarding.Forwarder | None = None) -> Callable[[Datagram], bool]:
+        """Talk to one address only from now on, the kernel drops what others send; returns the sending end.
+
+        Its RTP goes to the forwarder, if there is one.
+        """
         self._socket.connect(address)
-        to_peer = self._socket.send
-
-        def send(datagram: Datagram) -> bool:
-            try:
-                to_peer(datagram)
-            except OSError:
-                return False
-            return True
-
+        peer = self._socket.getpeername()
+        self._reader.settle(peer)
+        send = self._reader.sender(None)
+        if forwarder is not None:
+            self._reader.direct(peer, forwarder, send, None)
         return send
 
     def close(self) -> None:
         """Stop reading and free the port."""
-        if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket.fileno())
+        fd = self._socket.fileno()
+        if fd >= 0:
+            self._reader.close()
+            _unwatch(self._loop, fd)
             self._socket.close()
 
-    def _readable(self) -> None:
-        for _ in self._reads:
-            try:
-                size, address = self._receive(VIEW, READ_BYTES)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                # An ICMP error of an earlier send; the consent checks decide what it means.
-                return
-            try:
-                self._on_read(size, address)
-            except Exception:  # noqa: BLE001
-                # A fault in the handling of one datagram must not cost anybody else theirs.
-                self._dropped[DropCause.INTERNAL] += 1
-                if self._dropped[DropCause.INTERNAL] <= _LOGGED_FAILURES:
-                    _LOG.exception("datagram handler failed")
-            if self._socket.fileno() < 0:
-                return
+
+def _watch(loop: asyncio.AbstractEventLoop, fd: int, reader: forwarding.Reader) -> None:
+    if not forwarding.CAN_POLL:
+        loop.add_reader(fd, reader.read)
+        return
+    poller = _POLLERS.get(loop)
+    if poller is None:
+        poller = _POLLERS[loop] = forwarding.Poller()
+        loop.add_reader(poller.fileno(), poller.serve)
+    poller.add(fd, reader)
+
+
+def _unwatch(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    poller = _POLLERS.get(loop)
+    if poller is None:
+        loop.remove_reader(fd)
+        return
+    poller.remove(fd)
+    if not len(poller):
+        # With the last socket, so that a loop that ends leaves nothing open.
+        del _POLLERS[loop]
+        loop.remove_reader(poller.fileno())
+        poller.close()
+
+
+def _fault(dropped: Counter[DropCause], error: Exception) -> None:
+    """Count an exception that one datagram caused; the first ones are logged."""
+    dropped[DropCause.INTERNAL] += 1
+    if dropped[DropCause.INTERNAL] <= _LOGGED_FAILURES:
+        _LOG.error("datagram handler failed", exc_info=error)

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from relay.config import EgressSettings
 from relay.core.ice_check import ControllingAgent
 from relay.core.ice_check_pairs import CheckTimes, IceParameters, Way, WayKind
-from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify, is_rtp
+from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
 from relay.core.sdp import RemoteDescription
 from relay.core.stun import Address
 from relay.rtc.egress import Egress
 from relay.rtc.egress_line import Line
 from relay.rtc.ice_lite import Inlets
-from relay.rtc.packet import DATA, Datagram
+from relay.rtc.packet import Datagram
 
 # DTLS datagrams of one flight that may come before a pair is selected.
 _EARLY_DATAGRAMS = 8
@@ -77,13 +77,6 @@ class UpstreamIce:
         """Send to the selected pair; False before there is one."""
         return self._send is not None and self._send(datagram)
 
-    def on_packet(self, size: int, address: Address) -> bool:
-        """Take the datagram in the packet buffer if it is the service's media; False if it has to be judged."""
-        if address[:2] != self._remote or not is_rtp(DATA, size):
-            return False
-        self._inlets.packet(size)
-        return True
-
     def on_datagram(self, number: int, datagram: bytes, address: Address) -> None:
         """Judge one datagram by length, first byte and source, and hand it on."""
         if not datagram or len(datagram) > MAX_DATAGRAM:
@@ -112,6 +105,7 @@ class UpstreamIce:
             self._timer.cancel()
         self._decided.cancel()
         self._send = None
+        self._inlets.route(self.send)
         await self._egress.close()
 
     # --- WayOwner ----------------------------------------------------------------------------------------------------
@@ -178,7 +172,8 @@ class UpstreamIce:
     def _select(self, way: Way, address: Address) -> None:
         line = self._egress.keep(way.number)
         self._lines = {way.number: line}
-        self._send = line.connect(address)
+        self._send = line.connect(address, self._inlets.forwarder)
+        self._inlets.route(self._send)
         self._remote = address
         self.transport = way.kind
         # The service may begin DTLS before the answer to our check is here; a ClientHello lost costs a second.

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from relay import garbage
+from relay import event_loop, garbage
 from relay.core.lifecycle import Command, Ended, Ending, Fact, SessionCounters, SessionStart
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
@@ -301,7 +301,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     index, descriptor = map(int, sys.argv[1:])
     structlog.contextvars.bind_contextvars(worker=index)
-    asyncio.run(_run(socket.socket(fileno=descriptor), os.getppid()))
+    event_loop.run(_run(socket.socket(fileno=descriptor), os.getppid()))
 
 
 if __name__ == "__main__":

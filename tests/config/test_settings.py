@@ -171,6 +171,13 @@ def test_unknown_keys_are_refused_with_line_and_nearest_match(yaml_file):
     assert third.startswith(f"{path}:7: unknown setting 'http.udp_port'; did you mean ")
 
 
+def test_the_forwarder_is_chosen_by_a_name_of_its_own():
+    for known in ("auto", "native", "python", ""):
+        load_settings(None, MINIMAL | {"RELAY_FORWARDER": known})
+    with pytest.raises(ConfigError, match="env RELAY_FORWARDER: 'fast' is none of auto, native, python"):
+        load_settings(None, MINIMAL | {"RELAY_FORWARDER": "fast"})
+
+
 def test_unknown_environment_names_are_refused_with_the_nearest_match():
     [line] = problems({"RELAY_CLIENT_KEY": "client-key-000001"})
     assert line == "env RELAY_CLIENT_KEY: unknown setting; did you mean RELAY_CLIENT_KEYS?"

@@ -257,6 +257,7 @@ async def test_a_client_that_vanished_is_gone_after_its_consent_and_may_return()
         path, sent_in = side(watch).peer.agent.selected, set()
         send = path.send
         path.send = lambda datagram: sent_in.update(phases(watch)) or send(datagram)
+        side(watch).peer.agent.inlets.route(path.send)
         vanish(first)
         await left_alone(watch)
         await until(lambda: not side(watch)._closing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from relay.core.lifecycle import LegName, SessionLimits
 from relay.core.rtp import DatagramKind, classify
 from relay.core.sdp import parse_answer, parse_offer
 from relay.core.sdp_build import LocalCandidate, LocalTransport, build_answer, build_service_offer
+from relay.rtc import forwarding
 from relay.rtc.dtls import SharedCertificate, fingerprint_of
 from relay.rtc.leg import Leg, LegFault
 
@@ -89,6 +91,19 @@ class Pair:
     async def close(self) -> None:
         await self.leg.close()
         await self.peer.close()
+
+
+@pytest.fixture(params=["python", "native"])
+def forwarder(request):
+    """Either forwarder, in turn; the compiled one where it was built, which in CI is everywhere."""
+    try:
+        yield forwarding.choose(request.param)
+    except ImportError:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip("the compiled forwarder was not built")
+    finally:
+        forwarding.choose(forwarding.NAME)
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from relay.rtc.ice_lite import MAX_PATHS, IceLiteAgent, Inlets, SeenChecks
 from relay.rtc.packet import READ_BYTES, VIEW, load
 from relay.rtc.path import Path, Transport
 
+pytestmark = pytest.mark.usefixtures("forwarder")
+
 CLIENT_HELLO = b"\x16\xfe\xff" + bytes(60)
 RTP = b"\x80\x6f" + bytes(40)
 RTCP = b"\x80\xc8" + bytes(26)

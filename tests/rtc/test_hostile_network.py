@@ -8,6 +8,7 @@ import random
 import socket
 from dataclasses import dataclass, field
 
+import pytest
 from support.active_tcp import active_tcp
 from support.client import Client
 from support.resources import settled
@@ -15,7 +16,9 @@ from support.service import CLIENT_KEY
 from support.sessions import watched
 
 from relay.core.rtp import DatagramKind, DropCause, classify
-from relay.rtc.packet import VIEW
+from relay.rtc.path import Transport
+
+pytestmark = pytest.mark.usefixtures("forwarder")
 
 ROUNDS = 3
 FLOOD = 600
@@ -73,9 +76,13 @@ async def scene():
         Client(watch.world.url, CLIENT_KEY) as tcp,
     ):
         sniffed: list[bytes] = []
-        port = watch.world.relay.registry._host._plane.endpoint._inlets[0].socket
-        take = port._on_read
-        port._on_read = lambda size, address: sniffed.append(bytes(VIEW[:size])) or take(size, address)
+        endpoint = watch.world.relay.registry._host._plane.endpoint
+        take, (inlet,) = endpoint.on_datagram, endpoint._inlets
+        # Until enough was overheard no packet goes past the endpoint.
+        inlet.socket.direct = lambda *_: None
+        endpoint.on_datagram = lambda datagram, path: (
+            (path.transport is Transport.UDP and sniffed.append(datagram)) or take(datagram, path)
+        )
         await udp.connect()
         status, answer = await tcp.post_offer(await tcp.offer(), await tcp.mint())
         assert status == 201
@@ -83,7 +90,9 @@ async def scene():
         for client in (udp, tcp):
             await client.event("session.created")
         await udp.until(lambda: {classify(each) for each in sniffed} >= EVERY_KIND)
-        port._on_read = take
+        del endpoint.on_datagram, inlet.socket.direct
+        for path in list(inlet._paths.values()):
+            inlet._keep(path)
         yield Scene(watch, udp, tcp, sniffed)
         for client in (udp, tcp):
             assert await client.hang_up() == 200

@@ -18,6 +18,8 @@ from relay.core.sdp_build import OFFERED_PAYLOAD_TYPE
 from relay.rtc.bridge import Bridge
 from relay.rtc.packet import VIEW, load
 
+pytestmark = pytest.mark.usefixtures("forwarder")
+
 INSTRUCTIONS = "You are Contoso's assistant."
 
 
@@ -189,10 +191,22 @@ async def test_reports_say_what_was_sent_lost_and_how_long_it_takes(pair, receiv
     assert (block.ssrc, block.lost, block.fraction_lost, block.highest_sequence) == (0x2222, 10, 0, 49)
 
 
+async def test_a_silent_leg_reports_every_five_seconds(pair):
+    pair.out.passes = lambda _: False
+    now = time.monotonic()
+    for second in range(12):
+        pair.leg.stream.tick(now + second, time.time())
+    assert len(pair.out.media(DatagramKind.RTCP)) == 3
+    for second in range(12, 15):
+        inject(pair, rtp(second))
+        pair.leg.stream.tick(now + second, time.time())
+    assert len(pair.out.media(DatagramKind.RTCP)) == 6
+
+
 def _again(pair):
     """A further report of our leg, not yet seen by its peer."""
     pair.out.passes = lambda _: False
-    pair.leg.stream.tick(time.monotonic(), time.time())
+    pair.leg.stream.tick(time.monotonic() + 5, time.time())
     return pair.out.media(DatagramKind.RTCP)[-1]
 
 

@@ -24,6 +24,7 @@ from OpenSSL._util import ffi, lib
 import relay.rtc
 from relay.core.sctp_inbox import WINDOW
 from relay.rtc.dtls import DtlsSession, SharedCertificate
+from relay.rtc.packet import SrtpContext, srtp_functions
 
 # What relay/rtc overrides, with the parameters it is called with.
 OVERRIDDEN = [
@@ -91,6 +92,17 @@ async def test_openssl_under_pyopenssl():
     room = ffi.new("char[4096]")
     assert ffi.buffer(room, lib.BIO_read(made._from_ssl, room, 4096))[:1] == b"\x16"
     assert lib.BIO_write(made._into_ssl, b"\x16\xfe\xfd", 3) == 3
+
+
+def test_libsrtp_is_where_its_module_says():
+    """The compiled forwarder calls these by address: of functions of this process, aligned as its contexts are."""
+    context = SrtpContext(pylibsrtp.Session())
+    addresses = [*srtp_functions(), context.address]
+    assert len(set(addresses)) == 3
+    assert all(addresses)
+    mapped = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text("ascii").splitlines()]
+    for address in addresses:
+        assert any(int(first, 16) <= address < int(last, 16) for first, last in mapped)
 
 
 def test_srtp_profiles():

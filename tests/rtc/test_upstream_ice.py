@@ -16,6 +16,8 @@ from relay.rtc.ice_lite import Inlets
 from relay.rtc.packet import VIEW
 from relay.rtc.upstream_ice import UpstreamIce
 
+pytestmark = pytest.mark.usefixtures("forwarder")
+
 UFRAG, PWD = "u" * 16, "p" * 32
 SERVICE_UFRAG, SERVICE_PWD = "0a1b/realtime-host-1", "s" * 24
 HELLO = b"\x16\xfe\xff" + bytes(50)

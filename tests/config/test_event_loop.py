@@ -1,0 +1,37 @@
+"""Which event loop the relay runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import SimpleNamespace
+
+from relay import event_loop
+
+
+def test_uvloop_serves_where_it_is_installed(monkeypatch):
+    loops = []
+
+    def new_event_loop():
+        loops.append(asyncio.new_event_loop())
+        return loops[0]
+
+    monkeypatch.setitem(sys.modules, "uvloop", SimpleNamespace(new_event_loop=new_event_loop))
+    seen = []
+
+    async def main():
+        seen.append(asyncio.get_running_loop())
+
+    event_loop.run(main())
+    assert seen == loops
+
+
+def test_without_it_asyncios_own_does(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    seen = []
+
+    async def main():
+        seen.append(type(asyncio.get_running_loop()).__module__)
+
+    event_loop.run(main())
+    assert seen[0].startswith("asyncio.")
