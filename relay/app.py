@@ -16,6 +16,7 @@ from relay import garbage
 from relay.api import (
     Certificate,
     DoorSettings,
+    DrainDoor,
     Listener,
     create_operations_app,
     create_public_app,
@@ -23,6 +24,7 @@ from relay.api import (
     web_directory,
 )
 from relay.config import Settings
+from relay.config_values import is_loopback
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.headroom import AdmissionLimits, Headroom
 from relay.core.lifecycle import SessionLimits
@@ -30,6 +32,7 @@ from relay.core.policy import policy_from_instructions, policy_revision
 from relay.core.policy_resolve import ServiceDefaults
 from relay.core.policy_rules import OnSinkFailure
 from relay.decision_log import DecisionLog, DecisionLogPlace
+from relay.draining import Drain
 from relay.early import EarlySessions
 from relay.errors import ConfigError
 from relay.hang_up_list import HangUpList
@@ -41,21 +44,23 @@ from relay.registry import Registry
 from relay.rtc import forwarding
 from relay.rtc.advertise import AdvertisedAddress
 from relay.rtc.check_peer import ConnectionChecks
-from relay.telemetry import Telemetry, configure_logging, render_metrics
-from relay.telemetry_workers import WorkerMetrics
+from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
+from relay.telemetry.workers import WorkerMetrics
 from relay.upstream import create_upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A relay in service: its registry, its policies, and where it can be reached."""
+    """A relay in service: its registry, its metrics, its policies, and where it can be reached."""
 
     registry: Registry
     telemetry: Telemetry
+    metrics: CollectorRegistry
     policies: Policies
     public_url: str
     operations_url: str
     media_addresses: tuple[AdvertisedAddress, ...]
+    drain: Drain
 
 
 @contextlib.asynccontextmanager
@@ -66,13 +71,15 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """
     settings.require_servable()
     metrics = CollectorRegistry()
-    telemetry = Telemetry(metrics)
+    traces = open_traces(enabled=settings.traces.enabled)
+    telemetry = Telemetry(metrics, prices=_prices(settings), traces=traces)
     async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, traces.close)
         log = _decision_log(settings, telemetry)
         if log is not None:
             stack.push_async_callback(log.close)
         recordable = (lambda: True) if log is None else (lambda: not log.failing)
-        policies = Policies(policy_source(settings), settings.policy.documents, telemetry, recordable)
+        policies = Policies(policy_source(settings), settings.policy.documents, telemetry.policies, recordable)
         headroom = Headroom(admission_limits(settings), time.monotonic())
         media = await stack.enter_async_context(media_host(settings, telemetry, headroom))
         metrics.register(WorkerMetrics(media.workers))
@@ -80,6 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(checks.close)
         upstream = _upstream(settings, telemetry)
         stack.push_async_callback(upstream.close)
+        telemetry.service.watch_expiry("entra", lambda: upstream.credential_expires_at)
         keys = EphemeralKeys()
         registry = Registry(
             media.host,
@@ -89,21 +97,24 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             session_limits(settings),
             headroom,
             on_end=lambda session_id: keys.forget(session_id, time.time()),
-            early=EarlySessions(telemetry, settings.upstream.early_most) if settings.upstream.early else None,
+            early=EarlySessions(telemetry.sessions, settings.upstream.early_most) if settings.upstream.early else None,
         )
-        telemetry.attach(
+        telemetry.sessions.attach(
             registry.counters,
             ready=lambda: not registry.readiness(),
             draining=lambda: registry.draining,
-            capacity=registry.capacity,
             endpoint_drops=media.dropped,
         )
+        telemetry.room.watch(registry.capacity)
         policies.on_change = registry.policies_changed
         if log is not None:
             log.on_failing = registry.decisions_unrecorded
         stack.push_async_callback(registry.drain, 0)
+        drain = Drain(registry, settings.limits.drain_seconds, telemetry)
+        stack.push_async_callback(drain.close)
+        up = asyncio.Event()
         public = _public_listener(settings, telemetry, registry, policies, keys, checks)
-        operations = _operations_listener(settings, telemetry, registry, metrics, media)
+        operations = _operations_listener(settings, telemetry, registry, metrics, media, drain, up.is_set)
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
@@ -112,13 +123,16 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
                    "load": watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
         for name, watch in watches.items():
             stack.callback(asyncio.create_task(watch, name=name).cancel)
+        up.set()
         yield Running(
             registry,
             telemetry,
+            metrics,
             policies,
             _url("https" if settings.http.tls_cert_file else "http", settings.http.host, public.port),
             _url("http", settings.admin.host, operations.port),
             media.addresses,
+            drain,
         )
 
 
@@ -151,7 +165,7 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
             announce(relay)
         garbage.settle()
         await stop.wait()
-        draining = asyncio.create_task(relay.registry.drain(settings.limits.drain_seconds))
+        draining = relay.drain.begin()
         hurry = asyncio.create_task(stop_now.wait())
         await asyncio.wait({draining, hurry}, return_when=asyncio.FIRST_COMPLETED)
         for task in (draining, hurry):
@@ -176,11 +190,13 @@ def _public_listener(
         sessions=registry,
         checks=checks,
         policy_for=policies.admit_key,
-        telemetry=telemetry,
+        telemetry=telemetry.doors,
         pages=load_pages(web_directory()),
     )
     certificate = _certificate(settings)
-    return Listener(application, host=http.host, port=http.port, telemetry=telemetry, certificate=certificate)
+    if certificate is not None:
+        telemetry.service.watch_expiry("tls_cert", lambda: certificate.expires_at)
+    return Listener(application, host=http.host, port=http.port, telemetry=telemetry.doors, certificate=certificate)
 
 
 def _operations_listener(
@@ -189,18 +205,24 @@ def _operations_listener(
     registry: Registry,
     metrics: CollectorRegistry,
     media: MediaHost,
+    drain: Drain,
+    started: Callable[[], bool],
 ) -> Listener:
     async def scraped() -> tuple[bytes, str]:
         await media.refresh()
         return render_metrics(metrics)
 
+    admin = settings.admin
+    door = DrainDoor(drain.ask, settings.limits.drain_seconds, admin.key, is_loopback(admin.host))
     application = create_operations_app(
         sessions=registry,
         render_metrics=scraped,
-        telemetry=telemetry,
+        telemetry=telemetry.doors,
         details={"media_addresses": [str(each) for each in media.addresses]},
+        drain=door,
+        started=started,
     )
-    return Listener(application, host=settings.admin.host, port=settings.admin.port, telemetry=telemetry)
+    return Listener(application, host=admin.host, port=admin.port, telemetry=telemetry.doors)
 
 
 def policy_source(settings: Settings) -> PolicySource:
@@ -256,13 +278,17 @@ def _upstream(settings: Settings, telemetry: Telemetry) -> HangUpList:
     return HangUpList(create_upstream(settings.upstream), settings.upstream.endpoint, kept, telemetry)
 
 
+def _prices(settings: Settings) -> dict[str, dict[str, float]]:
+    return {each.deployment: each.dollars for each in settings.cost.prices}
+
+
 def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | None:
     wanted = settings.decision_log
     if wanted.directory is None:
         return None
     place = DecisionLogPlace(Path(wanted.directory), wanted.file_bytes, wanted.sync_seconds, wanted.head_seconds)
-    log = DecisionLog(place, telemetry)
-    telemetry.keep_decisions(log.write, lambda: log.queue_depth)
+    log = DecisionLog(place, telemetry.decisions)
+    telemetry.decisions.keep(log.write, lambda: log.queue_depth)
     return log
 
 

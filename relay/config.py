@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from relay import config_network as network
 from relay import config_values as values
 from relay.config_network import Advertised, IceServer, PortRange
+from relay.config_prices import Prices, prices
 from relay.config_sources import CONFIG_FILE_ENV, Given, SettingSpec, from_environment, from_yaml, parsed
 from relay.config_values import Network, Secret, is_loopback
 from relay.errors import ConfigError
@@ -29,6 +30,7 @@ __all__ = [
     "AdmissionSettings",
     "ClientSettings",
     "ConfigError",
+    "CostSettings",
     "DecisionLogSettings",
     "EgressSettings",
     "HttpSettings",
@@ -44,6 +46,7 @@ __all__ = [
     "SettingSpec",
     "Settings",
     "StateSettings",
+    "TraceSettings",
     "TurnSettings",
     "UpstreamAuth",
     "UpstreamProtocol",
@@ -184,10 +187,11 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """The operations listener: metrics and health."""
+    """The operations listener: metrics, health and drain. `key` is what draining asks for."""
 
     host: str = _setting(values.host, "127.0.0.1")
     port: int = _setting(values.whole(0, 65535), 8081)
+    key: Secret | None = _setting(values.client_key, None, secret=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,20 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CostSettings:
+    """What the service's deployments cost, for the estimate of what sessions use."""
+
+    prices: tuple[Prices, ...] = _setting(prices, (), many=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Whether sessions are traced; where traces go is said by the OTEL_… variables."""
+
+    enabled: bool = _setting(values.boolean, default=False)
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """What the log holds and how it looks."""
 
@@ -301,6 +319,8 @@ class Settings:
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     state: StateSettings = field(default_factory=StateSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
+    cost: CostSettings = field(default_factory=CostSettings)
+    traces: TraceSettings = field(default_factory=TraceSettings)
     log: LogSettings = field(default_factory=LogSettings)
     origins: dict[str, str] = field(default_factory=dict)
 
@@ -370,6 +390,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "admission": AdmissionSettings,
     "state": StateSettings,
     "workers": WorkerSettings,
+    "cost": CostSettings,
+    "traces": TraceSettings,
     "log": LogSettings,
 }
 
@@ -437,6 +459,8 @@ def _contradictions(settings: Settings) -> list[str]:
             "policy.documents (RELAY_POLICIES) takes the place of policy.instructions (RELAY_INSTRUCTIONS): "
             "keep one of them"
         )
+    priced = [each.deployment for each in settings.cost.prices]
+    found.extend(f"cost.prices names {name} more than once" for name in sorted(set(priced)) if priced.count(name) > 1)
     found.extend(_network_contradictions(settings))
     found.extend(_worker_contradictions(settings))
     # Judged by what was written: a file that cannot be read is one problem, not two.

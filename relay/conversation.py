@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from relay.core.client_stats import ClientStats
 from relay.core.doors import Opened, OpenRequest
 from relay.core.lifecycle import (
     ClientOffered,
@@ -39,6 +40,7 @@ from relay.core.lifecycle import (
     ToldRefusal,
 )
 from relay.core.policy import ConfigRefusal, EffectivePolicy, compose
+from relay.core.quota import TokenBucket
 from relay.core.wish_record import wish_decision
 from relay.diary import Diary
 from relay.errors import ApiError, EndReason, ErrorCode
@@ -50,6 +52,9 @@ from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal,
 T = TypeVar("T")
 
 _NOT_FOUND = 404
+# A client may tell of its own view so often: a few at once, then one in so many seconds.
+_STATS_AT_ONCE = 5
+_STATS_SECONDS = 5
 
 
 class RunningSession(Protocol):
@@ -109,6 +114,7 @@ class Conversation:
         self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._reoffers = Reoffers()
+        self._stats_rate = TokenBucket(1 / _STATS_SECONDS, _STATS_AT_ONCE, time.monotonic())
         self._diary = Diary(session_id, request, policy, telemetry)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
@@ -169,11 +175,18 @@ class Conversation:
             )
             self._diary.policy = self.policy
             self._policy_limits = policy.limits
-            self._telemetry.policy_replaced(self.session_id, policy.name, policy.revision)
+            self._telemetry.policies.policy_replaced(self.session_id, policy.name, policy.revision)
             self._command(ReplacePolicy(self.policy))
         elif policy.limits != self._policy_limits:
             self._policy_limits = policy.limits
             self._command(ReplaceLimits(policy.limits))
+
+    def report_stats(self, stats: ClientStats) -> None:
+        """Take what the client tells of its own view. Raises ApiError."""
+        if not self._stats_rate.take(time.monotonic()):
+            retry = {"retry-after": str(_STATS_SECONDS)}
+            raise ApiError(429, ErrorCode.RATE_LIMIT_EXCEEDED, "Too many reports.", headers=retry)
+        self._diary.client_reported(stats)
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
@@ -181,7 +194,7 @@ class Conversation:
 
     async def run(self, host: Host) -> None:
         """Set up, wait for the end, hang up, record. Never raises: a refusal goes to `opened`."""
-        self._telemetry.session_opened(self.session_id, self._request.door, self._request.dialect)
+        self._diary.opened()
         call: ServiceCall | None = None
         try:
             call = await self._set_up(host)
@@ -265,7 +278,7 @@ class Conversation:
                 error = ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, message)
                 self._refuse(to_api_error(error))
             case PhaseChanged(phase):
-                self._telemetry.phase_changed(self.session_id, phase)
+                self._telemetry.sessions.phase_changed(self.session_id, phase)
                 if phase is Phase.CONNECTING and not self._accepted.done():
                     self._accepted.set_result(None)
             case Ending(reason):
@@ -274,7 +287,7 @@ class Conversation:
                 self._ended.set_result(fact)
             case Reanswered() | ReofferRefused():
                 if isinstance(fact, Reanswered) and fact.restart:
-                    self._telemetry.ice_restarted(self.session_id)
+                    self._telemetry.clients.ice_restarted(self.session_id)
                 self._reoffers.on_fact(fact)
             case _:
                 self._diary.tell(fact)
@@ -319,10 +332,10 @@ class Conversation:
         try:
             answer = await request
         except ServiceError as error:
-            self._telemetry.service_request(operation, error.refusal.value, time.monotonic() - began)
+            self._telemetry.service.requested(operation, error.refusal.value, time.monotonic() - began)
             raise
         seconds = time.monotonic() - began
-        self._telemetry.service_request(operation, "ok", seconds)
+        self._telemetry.service.requested(operation, "ok", seconds)
         self._diary.stage_done(LegName.UPSTREAM, stage, seconds)
         return answer
 
@@ -336,7 +349,7 @@ class Conversation:
             # A service that ended the call itself knows it no more.
             if error.status != _NOT_FOUND:
                 self._telemetry.warn("hang_up_failed", session_id=self.session_id, refusal=outcome, detail=error.detail)
-        self._telemetry.service_request("hangup", outcome, time.monotonic() - began)
+        self._telemetry.service.requested("hangup", outcome, time.monotonic() - began)
 
     def _command(self, command: Command) -> None:
         if self._session is None:

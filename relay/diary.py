@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from relay.core.lifecycle import (
-    ClientFact,
     ClientGone,
     Decided,
+    DiaryFact,
     Disconnected,
     Ended,
     LegName,
+    MediaSample,
     PolicyTaken,
     Reattached,
     ReattachFailed,
@@ -21,18 +23,32 @@ from relay.core.lifecycle import (
     StageDone,
     TransportUsed,
 )
+from relay.core.policy import deployments
 from relay.core.record import Governed, SessionRecord
+from relay.core.turn_facts import (
+    AnswerBegan,
+    Answered,
+    Interrupted,
+    LimitsTold,
+    ServiceErred,
+    Tokens,
+    Transcribed,
+    TurnFact,
+)
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import EndReason
+from relay.telemetry.traces import NOT_TRACED
 
 if TYPE_CHECKING:
+    from relay.core.client_stats import ClientStats
     from relay.core.doors import OpenRequest
     from relay.core.policy import EffectivePolicy
     from relay.telemetry import Telemetry
+    from relay.telemetry.traces import SessionTrace
 
 # A leg that changes its transport more often than this is named by its last ones.
 _MOST_TRANSPORTS = 8
-# In which stage a session failed that ended before it was active.
+# In which stage a session failed, if it ended so before that stage was reached; `telemetry.words` repeats them.
 _FAILED_STAGE = {
     EndReason.CLIENT_UNREACHABLE: (LegName.DOWNSTREAM, Stage.ICE),
     EndReason.CLIENT_DTLS_FAILED: (LegName.DOWNSTREAM, Stage.DTLS),
@@ -44,6 +60,8 @@ _FAILED_STAGE = {
     EndReason.POLICY_UNCONFIRMED: (LegName.UPSTREAM, Stage.POLICY),
     EndReason.POLICY_NOT_IN_FORCE: (LegName.UPSTREAM, Stage.POLICY),
 }
+# Ends of a leg whose peer gave no sign of life (RFC 7675).
+_CONSENT_LOST = {EndReason.CLIENT_LOST: LegName.DOWNSTREAM, EndReason.SERVICE_LOST: LegName.UPSTREAM}
 # Ends that a rule decides without any event.
 _ENDED_BY_RULE = {
     EndReason.POLICY_KILLED: Rule.KILL_SWITCH,
@@ -66,8 +84,22 @@ class Diary:
         self._request_ids: list[str] = []
         self._transports: dict[str, tuple[str, ...]] = {}
         self._reattached = 0
+        self._turns: Counter[str] = Counter()
+        self._tokens: Counter[tuple[str, str]] = Counter()
+        self._client_stats: ClientStats | None = None
+        # The client was told of as lost, and is not back.
+        self._lost = False
+        self._trace: SessionTrace = NOT_TRACED
 
-    def tell(self, fact: StageDone | Decided | PolicyTaken | ClientFact) -> None:
+    def opened(self) -> None:
+        """Note that the session was admitted; before anything else of it."""
+        request, policy, telemetry = self.request, self.policy, self._telemetry
+        telemetry.deployments.add(deployments(policy))
+        telemetry.turns.expect(policy.deployment)
+        self._trace = telemetry.traces.begin(self._session_id, request.traceparent, policy.deployment)
+        telemetry.sessions.opened(self._session_id, request.door, request.dialect, self._trace.trace_id)
+
+    def tell(self, fact: DiaryFact) -> None:
         """Write a fact down."""
         match fact:
             case StageDone(leg, stage, seconds):
@@ -75,23 +107,33 @@ class Diary:
             case Decided():
                 self._decided(fact)
             case PolicyTaken(revision):
-                self._telemetry.policy_taken(self._session_id, self.policy.name, revision)
+                self._telemetry.policies.policy_taken(self._session_id, self.policy.name, revision)
             case TransportUsed(leg, transport):
                 used = (*self._transports.get(leg.value, ()), transport)
                 self._transports[leg.value] = used[-_MOST_TRANSPORTS:]
-                self._telemetry.transport_used(leg, transport)
-            case _:
+                self._telemetry.clients.transport_used(leg, transport)
+            case MediaSample():
+                self._telemetry.media.sampled(fact)
+            case Disconnected() | Reconnected() | ClientGone() | Reattached() | ReattachFailed():
                 self._client(fact)
+            case _:
+                self._turn(fact)
 
     def stage_done(self, leg: LegName, stage: Stage, seconds: float) -> None:
         """Note that a stage was reached."""
         self._stages[f"{leg.value}.{stage.value}"] = seconds
-        self._telemetry.stage_done(leg, stage, seconds)
+        self._telemetry.sessions.stage_done(leg, stage, seconds)
+        self._trace.stage(f"{leg.value}.{stage.value}", seconds)
 
     def service_asked(self, request_id: str | None) -> None:
         """Keep the service's own id of a request, for a support case."""
         if request_id is not None:
             self._request_ids.append(request_id)
+
+    def client_reported(self, stats: ClientStats) -> None:
+        """Keep what the client tells of its own view; the last stands in the record."""
+        self._client_stats = stats
+        self._telemetry.browsers.reported(stats)
 
     def ended(self, ended: Ended | None) -> None:
         """Write the record; None for a session whose media side never began."""
@@ -99,9 +141,12 @@ class Diary:
         if reason in _ENDED_BY_RULE:
             # Ended by a rule and not by an event: the decision is written down here.
             self._decided(Decided(LegName.DOWNSTREAM, "other", Verdict.END.value, _ENDED_BY_RULE[reason]))
-        if Stage.POLICY.value not in {name.partition(".")[2] for name in self._stages} and reason in _FAILED_STAGE:
-            self._telemetry.setup_failed(*_FAILED_STAGE[reason], reason.value)
-        self._telemetry.session_ended(
+        if reason in _FAILED_STAGE:
+            self._look_whether_set_up(reason)
+        if reason in _CONSENT_LOST and not (reason is EndReason.CLIENT_LOST and self._lost):
+            self._telemetry.clients.consent_lost(_CONSENT_LOST[reason])
+        self._trace.end(reason.side, reason.value, tuple(self._request_ids))
+        self._telemetry.sessions.ended(
             SessionRecord(
                 session_id=self._session_id,
                 door=self.request.door,
@@ -116,28 +161,68 @@ class Diary:
                 request_ids=tuple(self._request_ids),
                 transports=self._transports,
                 reattached=self._reattached,
+                trace_id=self._trace.trace_id,
+                turns=dict(self._turns),
+                tokens=dict(self._tokens),
+                client=self._client_stats,
             )
         )
 
+    def _look_whether_set_up(self, reason: EndReason) -> None:
+        leg, stage = _FAILED_STAGE[reason]
+        # A call is taken, and can still be refused for what its answer says, until the policy is confirmed.
+        reached = Stage.POLICY if stage is Stage.CALL else stage
+        if f"{leg.value}.{reached.value}" not in self._stages:
+            self._telemetry.sessions.setup_failed(leg, stage, reason.value)
+
     def _decided(self, decided: Decided) -> None:
         identity = self.request.identity
-        self._telemetry.decided(
+        self._telemetry.decisions.decided(
             self._session_id,
             decided,
             Governed(self.policy.name, self.policy.revision, identity.tenant, identity.subject_hash),
         )
 
     def _client(self, fact: Disconnected | Reconnected | ClientGone | Reattached | ReattachFailed) -> None:
-        telemetry, session_id = self._telemetry, self._session_id
+        clients, session_id = self._telemetry.clients, self._session_id
         match fact:
             case Disconnected(seconds):
-                telemetry.client_disconnected(session_id, seconds)
+                clients.disconnected(session_id, seconds)
             case Reconnected(seconds):
-                telemetry.client_reconnected(session_id, seconds)
+                clients.reconnected(session_id, seconds)
             case ClientGone(reason, detail, seconds):
-                telemetry.client_gone(session_id, reason, detail, seconds)
+                clients.gone(session_id, reason, detail, seconds)
+                if reason is EndReason.CLIENT_LOST:
+                    self._lost = True
+                    clients.consent_lost(LegName.DOWNSTREAM)
             case Reattached(seconds):
                 self._reattached += 1
-                telemetry.client_reattached(session_id, seconds)
+                self._lost = False
+                clients.reattached(session_id, seconds)
             case ReattachFailed(reason, detail):
-                telemetry.reattach_failed(session_id, reason, detail)
+                clients.reattach_failed(session_id, reason, detail)
+
+    def _turn(self, fact: TurnFact) -> None:
+        turns, deployment = self._telemetry.turns, self.policy.deployment
+        match fact:
+            case AnswerBegan(seconds):
+                turns.answer_began(deployment, seconds)
+                self._trace.answer_began(seconds)
+            case Answered(status, seconds, tokens):
+                self._turns[status] += 1
+                turns.answered(deployment, status)
+                self._used(deployment, tokens)
+                self._trace.answered(status, seconds, tokens)
+            case Interrupted():
+                self._turns["interrupted"] += 1
+                turns.interrupted(deployment)
+            case Transcribed(tokens, seconds):
+                self._used(self.policy.transcription_deployment or deployment, tokens, seconds)
+            case ServiceErred(code):
+                self._telemetry.service.erred(deployment, code)
+            case LimitsTold(remaining):
+                self._telemetry.service.limits_told(deployment, remaining)
+
+    def _used(self, deployment: str, tokens: Tokens, seconds: float = 0.0) -> None:
+        self._tokens.update(tokens)
+        self._telemetry.turns.used(deployment, tokens, seconds)

@@ -14,7 +14,7 @@ from relay.core.doors import EarlyOutcome, OpenRequest
 from relay.core.policy import EffectivePolicy
 from relay.errors import ApiError, EndReason
 from relay.policies import Policies
-from relay.telemetry import Telemetry
+from relay.telemetry.sessions import SessionTelemetry
 
 # However long the key lives: nothing is known to keep an idle call for longer at the service.
 MOST_SECONDS = 300.0
@@ -32,7 +32,7 @@ class _Waiting:
 class EarlySessions:
     """At most `most` sessions wait, half of them (at least one) for keys of the same owner; more are not begun."""
 
-    def __init__(self, telemetry: Telemetry, most: int) -> None:
+    def __init__(self, telemetry: SessionTelemetry, most: int) -> None:
         self._telemetry = telemetry
         self._most = most
         self._waiting: dict[str, _Waiting] = {}
@@ -48,7 +48,7 @@ class EarlySessions:
 
     def turned_away(self) -> None:
         """A key was minted for which there was no room."""
-        self._telemetry.early_session(EarlyOutcome.FULL)
+        self._telemetry.early(EarlyOutcome.FULL)
 
     def keep(self, key_id: str, request: OpenRequest, conversation: Conversation, seconds: float) -> None:
         """Keep a session that was begun for a key which lives so long."""
@@ -56,7 +56,7 @@ class EarlySessions:
         expiry = loop.call_later(min(seconds, MOST_SECONDS), self._end, key_id, EarlyOutcome.EXPIRED)
         self._waiting[key_id] = _Waiting(conversation, request, expiry)
         conversation.opened.add_done_callback(lambda _: self._on_over(key_id))
-        self._telemetry.early_session(EarlyOutcome.STARTED, conversation.session_id)
+        self._telemetry.early(EarlyOutcome.STARTED, conversation.session_id)
 
     def holds(self, key_id: str | None) -> bool:
         """Whether a session waits for this key."""
@@ -104,7 +104,7 @@ class EarlySessions:
     def _pop(self, key_id: str, outcome: EarlyOutcome) -> Conversation:
         found = self._waiting.pop(key_id)
         found.expiry.cancel()
-        self._telemetry.early_session(outcome, found.conversation.session_id)
+        self._telemetry.early(outcome, found.conversation.session_id)
         return found.conversation
 
     def _on_over(self, key_id: str) -> None:

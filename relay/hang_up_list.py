@@ -62,12 +62,17 @@ class HangUpList:
         self._trying: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._written = True
-        telemetry.hang_ups_waiting(lambda: len(self._trying))
+        telemetry.room.hang_ups_waiting(lambda: len(self._trying))
 
     @property
     def dialect(self) -> Dialect:
         """The dialect of session objects and events."""
         return self._upstream.dialect
+
+    @property
+    def credential_expires_at(self) -> float | None:
+        """When the credential that reaches the service ends, Unix seconds; None if it does not."""
+        return self._upstream.credential_expires_at
 
     async def mint(self, session: dict[str, Any]) -> ServiceKey:
         """Obtain a key. Raises ServiceError."""
@@ -138,7 +143,7 @@ class HangUpList:
                 failure = await self._try(call)
             if failure is None or failure.status == _NOT_FOUND:
                 self._over(call.call)
-                self._telemetry.hang_up_late(call.call, attempts)
+                self._telemetry.room.hung_up_late(call.call, attempts)
                 return
             detail = failure.detail
             if _is_final(failure):
@@ -153,12 +158,12 @@ class HangUpList:
         except ServiceError as error:
             failure = error
         outcome = "ok" if failure is None else failure.refusal.value
-        self._telemetry.service_request("hangup", outcome, time.monotonic() - began)
+        self._telemetry.service.requested("hangup", outcome, time.monotonic() - began)
         return failure
 
     def _give_up(self, call: KeptCall, attempts: int, detail: str) -> None:
         self._over(call.call)
-        self._telemetry.hang_up_given_up(call.call, attempts, detail)
+        self._telemetry.room.hang_up_given_up(call.call, attempts, detail)
 
     def _over(self, call_id: str | None) -> None:
         if call_id is not None:

@@ -18,7 +18,7 @@ from relay.rtc.public_ports import PublicPorts
 from relay.rtc.shared_port import require_shareable
 from relay.session import SessionHost
 from relay.telemetry import Telemetry
-from relay.telemetry_workers import WorkerFigures
+from relay.telemetry.workers import WorkerFigures
 from relay.workers.messages import OwnPorts, SetUp, SharedPorts
 from relay.workers.pool import WorkerPool
 

@@ -247,6 +247,7 @@ class Policies:
                 await self._look(asked=asked)
             except OSError as error:
                 self._listener.policies_refused(f"{self._path}: cannot be looked at: {error.strerror}")
+                self._tried = ()  # once they can be, they are loaded, and told of, also if nothing changed
 
     async def _look(self, *, asked: bool) -> None:
         """One look. A change is loaded once two looks saw the same: somebody may be in the midst of copying files."""

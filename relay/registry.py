@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from relay.conversation import Conversation, Host
+from relay.core.client_stats import ClientStats
 from relay.core.doors import Opened, OpenRequest
 from relay.core.headroom import Headroom, Resource
 from relay.core.lifecycle import SessionCounters, SessionLimits
@@ -111,6 +112,13 @@ class Registry:
             raise no_such_call()
         return await found.reoffer(offer)
 
+    def report_stats(self, session_id: str, owner: str, stats: ClientStats) -> None:
+        """Take what a client tells of its view of its running session. Raises ApiError."""
+        found = self._of(session_id, owner)
+        if found is None:
+            raise no_such_call()
+        found.report_stats(stats)
+
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now, as `{check: reason}`; empty when ready."""
         reasons = self._policies.readiness() | self._host.readiness()
@@ -188,7 +196,7 @@ class Registry:
             retry = {"retry-after": _RETRY_AFTER_SECONDS}
             raise ApiError(503, ErrorCode.DRAINING, "The relay is about to stop; try again.", headers=retry)
         if (short := self._headroom.judge(len(self._live), time.monotonic())) is not None:
-            self._telemetry.capacity_short(short.resource, len(self._live))
+            self._telemetry.room.short(short.resource, len(self._live))
             milliseconds = int(short.retry_seconds * 1000)
             retry = {"retry-after": str(-(-milliseconds // 1000)), "retry-after-ms": str(milliseconds)}
             raise ApiError(503, ErrorCode.AT_CAPACITY, "The relay is full; try again.", headers=retry)

@@ -209,7 +209,7 @@ class Session:
         if service.data is None:
             self.end(EndReason.SERVICE_REFUSED, "the service's answer has no data section")
             return False
-        self._upstream.attach(ice.send, service)
+        self._upstream.attach(ice.send, service, lambda: ice.fileno)
         self._events.fit_messages(service=self._upstream.largest_message)
         label = _CHANNEL_LABELS[self._start.service_dialect]
         reach = Reach(lambda: ice.connect(service), dtls_role(answer_setup(service.setup)), label)
@@ -263,7 +263,7 @@ class Session:
         self._emit(decided)
 
     def tell(self, fact: Fact) -> None:
-        """Pass a fact of the client's side on."""
+        """Pass a fact on, of the client's side or of the bridge."""
         self._emit(fact)
 
     def on_client_came(self) -> None:
@@ -310,6 +310,7 @@ class Session:
     async def _close(self, reason: EndReason) -> None:
         """Tell the client why, then close both sides."""
         self._client.may_return = False
+        self._bridge.media.finish()
         self._bridge.shut_gate()
         if self._client.awaited and reason.side == "service":
             await self._client.arrived(_ARRIVAL_SECONDS)

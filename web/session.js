@@ -5,6 +5,7 @@ import { Failure, asFailure, parsed } from "./failures.js";
 import { watchNetwork } from "./network.js";
 import { Peer } from "./peer.js";
 import { Recovery } from "./recovery.js";
+import { Reporter } from "./reporter.js";
 import { call, comeBack, hangUp, iceServers, mint } from "./signalling.js";
 import { reading } from "./stats.js";
 import { texts } from "./texts.js";
@@ -40,6 +41,7 @@ export class Session {
   #abort = new AbortController();
   #recovery = null;
   #unwatch = () => undefined;
+  #reporter = null;
   #reason = null;
   #live = false;
   #resumed = false;
@@ -96,6 +98,7 @@ export class Session {
     const [peer, url] = [this.#peer, this.#url];
     this.#peer = null;
     this.#end(null);
+    await this.#reporter?.tell(peer?.connection ?? null); // a session that is over takes no report
     if (url !== null) await hangUp(url, this.#key);
     peer?.close();
   }
@@ -157,6 +160,7 @@ export class Session {
   #goLive() {
     this.#live = true;
     this.#unwatch = watchNetwork((why) => void this.#comeBack(why));
+    if (this.#url !== null) this.#reporter = new Reporter(this.#url, this.#key, () => this.peer);
     this.#listener.live();
   }
 
@@ -264,6 +268,7 @@ export class Session {
     this.#over = true;
     this.#abort.abort();
     this.#unwatch();
+    this.#reporter?.stop();
     const relayKnows = failure === null || failure === this.#reason || failure.code === "session_over";
     if (!relayKnows && this.#url !== null) void hangUp(this.#url, this.#key);
     this.#peer?.close();

@@ -9,6 +9,7 @@ const CHECK_PATH = "v1/realtime/connection_check";
 const ANSWER_WITHIN_MS = 45_000; // the relay answers a call after the service did, within its own shorter deadline
 const ANSWER_OFFER_WITHIN_MS = 8_000; // what the relay answers by itself: longer means that the network swallowed it
 const HANG_UP_WITHIN_MS = 2_000;
+const REPORT_WITHIN_MS = 1_000;
 const NO_SUCH_DOOR = [404, 405];
 
 /** Ask for an ephemeral key with the client's key. Returns the `ek_…` value. */
@@ -68,6 +69,21 @@ export async function hangUp(session, ephemeralKey) {
     return response.ok;
   } catch {
     return false; // closing the connection ends the session as well
+  }
+}
+
+/** Tell the relay what this side measures; also works while the page goes away. */
+export async function report(session, ephemeralKey, figures) {
+  try {
+    await fetch(`${session}/stats`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${ephemeralKey}`, "content-type": "application/json" },
+      body: JSON.stringify(figures),
+      keepalive: true,
+      signal: AbortSignal.timeout(REPORT_WITHIN_MS),
+    });
+  } catch {
+    // Figures are for whoever runs the relay; the conversation does not depend on them.
   }
 }
 

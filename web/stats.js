@@ -78,12 +78,35 @@ export function describe(now, before) {
   };
 }
 
+/** What the relay is told of two readings, the later one first (null before the first): its own words, null if unknown. */
+export function figures(now, before) {
+  const { pair, inbound, atRelay } = now;
+  const told = {
+    rtt_seconds: pair.currentRoundTripTime ?? atRelay.roundTripTime,
+    jitter_seconds: inbound.jitter,
+    buffer_seconds: perUnit(inbound, before?.inbound),
+    loss_in: lossBetween(inbound, before?.inbound),
+    loss_out: atRelay.fractionLost,
+    concealed: concealedBetween(inbound, before?.inbound),
+  };
+  return Object.fromEntries(
+    Object.entries(told).map(([name, value]) => [name, Number.isFinite(value) ? value : null]),
+  );
+}
+
 /** The share of packets lost between two inbound readings, 0 to 1; undefined before the first packet. */
 export function lossBetween(now, before) {
   const lost = (now.packetsLost ?? 0) - (before?.packetsLost ?? 0);
   const received = (now.packetsReceived ?? 0) - (before?.packetsReceived ?? 0);
   if (now.packetsReceived === undefined) return undefined;
   return lost + received > 0 ? Math.max(0, lost) / (lost + received) : 0;
+}
+
+// The share of the samples played that the browser had to make up.
+function concealedBetween(now, before) {
+  const concealed = (now.concealedSamples ?? Number.NaN) - (before?.concealedSamples ?? 0);
+  const played = (now.totalSamplesReceived ?? 0) - (before?.totalSamplesReceived ?? 0);
+  return played > 0 ? concealed / played : undefined;
 }
 
 function lossText(inbound, before) {

@@ -1,6 +1,7 @@
 """The browser-facing doors, the talk page and the operations listener: the only users of aiohttp's server."""
 
 from relay.api.applications import DoorSettings, create_operations_app, create_public_app
+from relay.api.drain import DrainDoor
 from relay.api.listener import Listener
 from relay.api.pages import load_pages, web_directory
 from relay.api.telemetry_port import DoorTelemetry
@@ -10,6 +11,7 @@ __all__ = [
     "Certificate",
     "DoorSettings",
     "DoorTelemetry",
+    "DrainDoor",
     "Listener",
     "create_operations_app",
     "create_public_app",

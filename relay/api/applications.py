@@ -13,7 +13,8 @@ from relay.api.calls import CallDoors
 from relay.api.client_address import Network
 from relay.api.connection_check import ConnectionCheckDoor, ConnectionChecks
 from relay.api.cors import Origins
-from relay.api.door_names import CALL_PATHS, HANGUP_PATHS, ICE_SERVERS_PATHS, PATHS, Door
+from relay.api.door_names import CALL_PATHS, HANGUP_PATHS, ICE_SERVERS_PATHS, PATHS, STATS_PATHS, Door
+from relay.api.drain import DrainDoor
 from relay.api.failure_limit import FailureLimit
 from relay.api.ice_servers import IceServers, IceServersDoor
 from relay.api.middleware import common_headers, errors, origin_rules
@@ -74,8 +75,10 @@ def create_operations_app(
     render_metrics: Callable[[], Awaitable[tuple[bytes, str]]],
     telemetry: DoorTelemetry,
     details: Mapping[str, object],
+    drain: DrainDoor,
+    started: Callable[[], bool] = lambda: True,
 ) -> web.Application:
-    """What operators and their machines read.
+    """What operators and their machines read, and the one thing they do.
 
     `render_metrics` gives the exposition and its content type, `details` is what `/readyz` tells besides reasons.
     """
@@ -85,8 +88,8 @@ def create_operations_app(
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[common_headers(), errors(telemetry)])
-    app.add_routes(Probes(sessions, details).routes())
-    app.add_routes([web.get("/metrics", metrics)])
+    app.add_routes(Probes(sessions, details, started).routes())
+    app.add_routes([web.get("/metrics", metrics), web.post("/drain", drain.post)])
     return app
 
 
@@ -102,6 +105,7 @@ def _door_routes(mint: MintDoors, calls: CallDoors, check: ConnectionCheckDoor) 
     }
     routes = [web.post(path, handlers[door]) for path, door in PATHS.items()]
     routes += [web.post(path, calls.reoffer) for path in CALL_PATHS]
+    routes += [web.post(path, calls.stats) for path in STATS_PATHS]
     return routes + [web.post(path, calls.hang_up) for path in HANGUP_PATHS]
 
 

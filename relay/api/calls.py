@@ -15,6 +15,7 @@ from relay.api.ice_servers import IceServers
 from relay.api.mint import refuse_sideband
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, in_dialect, json_object, merged, model_name
 from relay.api.telemetry_port import AuthMethod
+from relay.core.client_stats import client_stats
 from relay.core.doors import Opened, OpenRequest
 from relay.core.ephemeral_keys import Begun, EphemeralKeys, Grant, InUse, Replay, Unknown, key_id
 from relay.core.lifecycle import Dialect
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SDP = "application/sdp"
 FORM = "multipart/form-data"
+JSON = "application/json"
+STATS_MAX_BYTES = 2_048
 _PARTS = frozenset({"sdp", "session"})
 
 
@@ -63,6 +66,18 @@ class CallDoors:
         if owner is None or not self.sessions.hang_up(request.match_info["session_id"], owner):
             raise _no_such_call()
         return web.json_response({})
+
+    async def stats(self, request: web.Request) -> web.Response:
+        """What a client measures of its running session: a small JSON object of figures → 204."""
+        owner, _ = self._owner_of_call(request, self.gate.credential(request), bound=True)
+        media_type(request, (JSON,))
+        stats = client_stats(json_object(await read_body(request, STATS_MAX_BYTES, self.body_seconds)))
+        if stats is None:
+            raise ApiError(400, ErrorCode.INVALID_REQUEST, "The report is not an object of known figures.")
+        if owner is None:
+            raise _no_such_call()
+        self.sessions.report_stats(request.match_info["session_id"], owner, stats)
+        return web.Response(status=204)
 
     def _owner_of_call(self, request: web.Request, credential: str, *, bound: bool) -> tuple[str | None, str | None]:
         """Whose key asks for the session in the path, and the ephemeral key if it is one.
@@ -154,4 +169,5 @@ def _open_request(request: web.Request, offer: str, wish: Wish, grant: Grant) ->
         door=door_of(request.path).value,
         identity=replace(grant.identity, origin=page),
         model_asked=asked,
+        traceparent=request.headers.get("traceparent"),
     )

@@ -17,6 +17,7 @@ class Door(StrEnum):
     GA_CALLS = "ga_calls"
     GA_REOFFER = "ga_reoffer"
     GA_HANGUP = "ga_hangup"
+    GA_STATS = "ga_stats"
     ICE_SERVERS = "ice_servers"
     CONNECTION_CHECK = "connection_check"
     OTHER = "other"
@@ -39,7 +40,9 @@ ICE_SERVERS_PATHS = ("/openai/v1/realtime/ice_servers", "/v1/realtime/ice_server
 SESSION_ID = r"[A-Za-z0-9_-]{1,64}"
 CALL_PATHS = tuple(f"{prefix}/realtime/calls/{{session_id:{SESSION_ID}}}" for prefix in ("/openai/v1", "/v1"))
 HANGUP_PATHS = tuple(f"{path}/hangup" for path in CALL_PATHS)
-_OF_CALL = re.compile(rf"(/openai)?/v1/realtime/calls/{SESSION_ID}(/hangup)?")
+STATS_PATHS = tuple(f"{path}/stats" for path in CALL_PATHS)
+_OF_CALL = re.compile(rf"(/openai)?/v1/realtime/calls/{SESSION_ID}(/hangup|/stats)?")
+_DOORS_OF_CALL = {None: Door.GA_REOFFER, "/hangup": Door.GA_HANGUP, "/stats": Door.GA_STATS}
 
 
 def door_of(path: str) -> Door:
@@ -52,7 +55,7 @@ def door_of(path: str) -> Door:
     of_call = _OF_CALL.fullmatch(path)
     if of_call is None:
         return Door.OTHER
-    return Door.GA_REOFFER if of_call[2] is None else Door.GA_HANGUP
+    return _DOORS_OF_CALL[of_call[2]]
 
 
 def is_door_path(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """`/livez` and `/readyz`; with `details` they and every reason are told, without only the checks are named."""
+    """`/livez`, `/startupz` and `/readyz`; with `details` they and every reason are told, else the checks are named.
+
+    `started` tells whether the relay has come up.
+    """
 
     sessions: Sessions
     details: Mapping[str, object] | None = None
+    started: Callable[[], bool] = lambda: True
 
     async def live(self, _request: web.Request) -> web.Response:
         """200 as long as the event loop turns."""
         return web.json_response({"status": "alive"})
+
+    async def start_up(self, _request: web.Request) -> web.Response:
+        """200 once the relay has come up, for good; 503 until then."""
+        up = self.started()
+        return web.json_response({"status": "started" if up else "starting"}, status=200 if up else 503)
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when a session could be opened now, else 503 with what stands against it."""
@@ -35,5 +44,9 @@ class Probes:
         return web.json_response({"status": "not ready", "reasons": shown, **told}, status=503)
 
     def routes(self) -> list[web.RouteDef]:
-        """Both probes."""
-        return [web.get("/livez", self.live), web.get("/readyz", self.ready)]
+        """All probes."""
+        return [
+            web.get("/livez", self.live),
+            web.get("/startupz", self.start_up),
+            web.get("/readyz", self.ready),
+        ]

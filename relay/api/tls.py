@@ -7,6 +7,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import NoReturn
 
+from cryptography import x509
+
 from relay.errors import ConfigError
 
 
@@ -21,7 +23,8 @@ class Reload(Enum):
 class Certificate:
     """A certificate chain and its key, PEM files. Raises ConfigError when they cannot be used at the start.
 
-    Later on a pair that cannot be used (written half, not matching yet) leaves the one in force alone.
+    Later on a pair that cannot be used (written half, not matching yet) leaves the one in force alone. `expires_at` is
+    when the first of the chain ends, in Unix seconds.
     """
 
     def __init__(self, cert_file: str, key_file: str) -> None:
@@ -30,6 +33,7 @@ class Certificate:
         try:
             self._seen = self._signature()
             self.context = self._load()
+            self.expires_at = self._end()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"the TLS certificate {cert_file} with key {key_file} cannot be used: {reason}") from None
@@ -47,6 +51,7 @@ class Certificate:
             # A pair that does not match would leave a live context without a key: tried on a new one first.
             self._load()
             self.context.load_cert_chain(self._cert_file, self._key_file, _no_passphrase)
+            self.expires_at = self._end()
         except (OSError, ValueError):
             return Reload.FAILED
         return Reload.LOADED
@@ -54,6 +59,10 @@ class Certificate:
     def _signature(self) -> tuple[tuple[int, int, int], ...]:
         stats = [Path(name).stat() for name in (self._cert_file, self._key_file)]
         return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+    def _end(self) -> float:
+        chain = x509.load_pem_x509_certificates(Path(self._cert_file).read_bytes())
+        return min(each.not_valid_after_utc for each in chain).timestamp()
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

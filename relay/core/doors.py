@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from relay.core.policy_resolve import Identity
 
 if TYPE_CHECKING:
+    from relay.core.client_stats import ClientStats
     from relay.core.lifecycle import Dialect
 
 
@@ -19,7 +20,7 @@ class OpenRequest:
     `client_session` is the session configuration the client sent with its mint or its offer, in its door's dialect and
     not yet judged; `model` the name it is to be shown; `owner` names the credential that may hang the session up;
     `door` is the door's name in metrics and logs, `key_id` the ephemeral key's, if one is used. `identity` and
-    `model_asked`, None when none was, choose the policy.
+    `model_asked`, None when none was, choose the policy. `traceparent` is the W3C header as the client sent it.
     """
 
     offer: str | None
@@ -32,6 +33,7 @@ class OpenRequest:
     identity: Identity = field(default_factory=Identity)
     model_asked: str | None = None
     key_id: str | None = None
+    traceparent: str | None = None
 
 
 class EarlyOutcome(StrEnum):
@@ -88,6 +90,10 @@ class Sessions(Protocol):
 
     async def reoffer(self, session_id: str, owner: str, offer: str) -> str:
         """The answer to an offer to a running session, for an ICE restart or a re-attach. Raises ApiError."""
+        ...
+
+    def report_stats(self, session_id: str, owner: str, stats: ClientStats) -> None:
+        """Take what a client tells of its view of its running session. Raises ApiError."""
         ...
 
     def readiness(self) -> dict[str, str]:

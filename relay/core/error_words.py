@@ -61,6 +61,9 @@ _MESSAGES = {
     "timeout": "The service took too long.",
     "service_unavailable": "The service is not available now.",
 }
+KNOWN_CODES = frozenset(_MESSAGES)
+"""The codes that a browser may be told of, and that errors are counted by."""
+
 _TYPES = frozenset(
     {
         "invalid_request_error",

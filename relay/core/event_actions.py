@@ -11,6 +11,7 @@ from relay.core.verdicts import Rule, Verdict
 
 if TYPE_CHECKING:
     from relay.core.lifecycle import LegName
+    from relay.core.turn_facts import TurnFact
     from relay.errors import EndReason
 
 
@@ -69,7 +70,21 @@ class EndWith:
     detail: str
 
 
-Action = Judged | ToService | ToClient | OpenGate | CloseGate | EndWith
+@dataclass(frozen=True, slots=True)
+class AnswerAudio:
+    """The service begins to send an answer's sound; the speech before it stopped at `since`, Unix time."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Pass a fact on, for the figures."""
+
+    fact: TurnFact
+
+
+Action = Judged | ToService | ToClient | OpenGate | CloseGate | EndWith | AnswerAudio | Tell
 
 
 def hashed(actions: list[Action], text: str) -> list[Action]:

@@ -24,6 +24,7 @@ from relay.core.lifecycle import Dialect, LegName
 from relay.core.server_events import is_system_item
 from relay.core.session_keeper import SessionKeeper
 from relay.core.session_past import SessionPast
+from relay.core.turn_watch import TurnWatch
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import EndReason, ErrorCode
 
@@ -55,6 +56,7 @@ class EventFilter:
         self._next_id = next_id
         self._next_policy: EffectivePolicy | None = None
         self._past = SessionPast()
+        self._turns = TurnWatch()
         self._out = Wording(start, next_id, self._past.items)
         self._ledger = EventLedger()
         self._keeper = SessionKeeper(start, self._out, self._ledger, self._past.responses, next_id)
@@ -229,6 +231,7 @@ class EventFilter:
             if self._keeper.is_open:
                 actions += self._keeper.answer_locally()
             actions += self._keeper.tick(now_unix)
+        actions += self._turns.follow(name, event, now_unix)
         return hashed(self._noted(actions), text)
 
     def tick(self, now_unix: float) -> list[Action]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from relay.core.policy import EffectivePolicy
 from relay.core.policy_rules import LimitRules
+from relay.core.turn_facts import TurnFact
 from relay.errors import EndReason, ErrorCode
 
 
@@ -99,6 +100,8 @@ class LegCounters:
     """RTP and channel figures of one leg since its start; `dropped` and `events` are keyed by closed vocabularies.
 
     `jitter_seconds`, `rtt_seconds` and `remote_loss` (0 to 1) are the latest known, None before the first report.
+    `one_way_seconds` are those in which nothing came in here while the other leg's peer was heard,
+    `backpressure_seconds` those in which text waited for this leg's peer.
     """
 
     packets_in: int = 0
@@ -109,6 +112,10 @@ class LegCounters:
     jitter_seconds: float | None = None
     rtt_seconds: float | None = None
     remote_loss: float | None = None
+    channel_bytes_in: int = 0
+    channel_bytes_out: int = 0
+    backpressure_seconds: int = 0
+    one_way_seconds: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
 
 
@@ -129,6 +136,10 @@ def merged(before: LegCounters, after: LegCounters) -> LegCounters:
         jitter_seconds=latest("jitter_seconds"),
         rtt_seconds=latest("rtt_seconds"),
         remote_loss=latest("remote_loss"),
+        channel_bytes_in=before.channel_bytes_in + after.channel_bytes_in,
+        channel_bytes_out=before.channel_bytes_out + after.channel_bytes_out,
+        backpressure_seconds=before.backpressure_seconds + after.backpressure_seconds,
+        one_way_seconds=before.one_way_seconds + after.one_way_seconds,
         dropped={cause: before.dropped.get(cause, 0) + after.dropped.get(cause, 0) for cause in sorted(causes)},
     )
 
@@ -288,21 +299,28 @@ class Ended:
     counters: SessionCounters
 
 
+@dataclass(frozen=True, slots=True)
+class MediaSample:
+    """One leg's media in the last seconds; None where nothing could be observed.
+
+    `loss_in` is the share lost before it reached the relay, `loss_out` what the peer reports of the relay's packets.
+    `forward_seconds` are delays of single packets that came in on this leg, from the kernel's arrival time to after
+    the sending on the other leg.
+    """
+
+    leg: LegName
+    loss_in: float | None = None
+    loss_out: float | None = None
+    jitter_seconds: float | None = None
+    rtt_seconds: float | None = None
+    forward_seconds: tuple[float, ...] = ()
+
+
 ClientFact = TransportUsed | Disconnected | Reconnected | ClientGone | Reattached | ReattachFailed
 ReofferFact = Reanswered | ReofferRefused
-Fact = (
-    Negotiated
-    | OfferRefused
-    | ServiceAnswerRefused
-    | StageDone
-    | PhaseChanged
-    | Decided
-    | PolicyTaken
-    | ClientFact
-    | ReofferFact
-    | Ending
-    | Ended
-)
+# What is written down as it comes.
+DiaryFact = StageDone | Decided | PolicyTaken | ClientFact | TurnFact | MediaSample
+Fact = Negotiated | OfferRefused | ServiceAnswerRefused | DiaryFact | PhaseChanged | ReofferFact | Ending | Ended
 
 
 # --- commands: what a session is told ----------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from relay.core.lifecycle import SessionCounters
 
 if TYPE_CHECKING:
+    from relay.core.client_stats import ClientStats
     from relay.core.lifecycle import Dialect
+    from relay.core.turn_facts import Tokens
     from relay.errors import EndReason
 
 
@@ -29,7 +31,9 @@ class SessionRecord:
     `door` is the path family it came in by; `stages` holds seconds from the session's start by `leg.stage`;
     `request_ids` are the service's own, for a support case; `policy` and `revision` (the first 12 digits of its hash)
     tell which instructions were in force. `transports` names by leg what carried it, in order of use; `reattached`
-    counts the peer connections that took over from the one before.
+    counts the peer connections that took over from the one before. `trace_id` joins the record to the client's trace or
+    the relay's own; `turns` counts answers by how they ended, `tokens` what they used; `client` is what the client told
+    last of its own view.
     """
 
     session_id: str
@@ -45,3 +49,7 @@ class SessionRecord:
     request_ids: tuple[str, ...] = ()
     transports: dict[str, tuple[str, ...]] = field(default_factory=dict)
     reattached: int = 0
+    trace_id: str | None = None
+    turns: dict[str, int] = field(default_factory=dict)
+    tokens: Tokens = field(default_factory=dict)
+    client: ClientStats | None = None

@@ -7,14 +7,35 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from relay.core.event_actions import Action, CloseGate, EndWith, Judged, OpenGate, ToClient, ToService
+from relay.core.event_actions import (
+    Action,
+    AnswerAudio,
+    CloseGate,
+    EndWith,
+    Judged,
+    OpenGate,
+    Tell,
+    ToClient,
+    ToService,
+)
 from relay.core.event_filter import EventFilter
-from relay.core.lifecycle import Decided, LegCounters, LegName, SessionCounters, SessionLimits, ToldRefusal, merged
+from relay.core.lifecycle import (
+    Decided,
+    LegCounters,
+    LegName,
+    MediaSample,
+    SessionCounters,
+    SessionLimits,
+    ToldRefusal,
+    merged,
+)
 from relay.core.policy import EffectivePolicy
 from relay.core.quota import TokenBucket
 from relay.core.rtp import DropCause
+from relay.core.turn_facts import TurnFact
 from relay.errors import EndReason
 from relay.rtc.leg import Leg, LegFault
+from relay.rtc.media_watch import MediaWatch
 
 # A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
 _FLOOD_FACTOR = 10
@@ -69,6 +90,10 @@ class BridgeListener(Protocol):
         """Hear of a verdict other than a plain forward."""
         ...
 
+    def tell(self, fact: TurnFact | MediaSample) -> None:
+        """Pass a figure on."""
+        ...
+
 
 class Bridge:
     """Carries packets and events between two legs, once both exist; the client's may be replaced."""
@@ -90,6 +115,7 @@ class Bridge:
         # What the client's legs counted that are replaced.
         self._former = LegCounters()
         self._gate_open = False
+        self.media = MediaWatch(listener.tell)
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
     def join(self, downstream: Leg | None, upstream: Leg) -> None:
@@ -111,7 +137,7 @@ class Bridge:
         before = self._legs.pop(LegName.DOWNSTREAM, None)
         if before is not None:
             before.stream.forward = _dropping(before, DropCause.GATE_CLOSED)
-            self._former = merged(self._former, before.stream.snapshot())
+            self._former = merged(self._former, before.counters())
         if leg is not None:
             self._legs[LegName.DOWNSTREAM] = leg
             self._legs[LegName.UPSTREAM].stream.expect_other_source()
@@ -142,13 +168,14 @@ class Bridge:
         self._run(self._events.tick(unix))
         for leg in self._legs.values():
             leg.stream.tick(now, unix)
+        self.media.tick(self._legs, flowing=self._flowing)
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
         downstream, upstream = self._legs.get(LegName.DOWNSTREAM), self._legs.get(LegName.UPSTREAM)
         return SessionCounters(
-            self._former if downstream is None else merged(self._former, downstream.stream.snapshot()),
-            LegCounters() if upstream is None else upstream.stream.snapshot(),
+            self._former if downstream is None else merged(self._former, downstream.counters()),
+            LegCounters() if upstream is None else upstream.counters(),
             dict(self._judged),
         )
 
@@ -209,6 +236,14 @@ class Bridge:
                     self.shut_gate()
                 case EndWith(reason, detail):
                     self._listener.end(reason, detail)
+                case AnswerAudio() | Tell():
+                    self._tell(action)
+
+    def _tell(self, action: AnswerAudio | Tell) -> None:
+        if isinstance(action, Tell):
+            self._listener.tell(action.fact)
+        elif self._flowing:
+            self.media.answer_begins(self._legs[LegName.UPSTREAM], action.since)
 
     def _note(self, judged: Judged) -> None:
         leg, event_type, verdict = judged.leg, judged.event_type, judged.verdict
@@ -241,6 +276,10 @@ class Bridge:
             self._listener.end(EndReason.CLIENT_FLOOD, "far above the event rate")
         elif self._over_rate <= self._rate:
             self._run(self._events.client_over_rate())
+
+    @property
+    def _flowing(self) -> bool:
+        return self._gate_open and len(self._legs) == len(LegName)
 
     def _open_gate(self) -> None:
         self._gate_open = True

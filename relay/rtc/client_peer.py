@@ -57,7 +57,7 @@ class ClientPeer:
         certificate = plane.certificate.current()
         self.leg = Leg(LegName.DOWNSTREAM, new_ssrc(), certificate, limits, self)
         self.agent = plane.endpoint.add_agent(self.leg.inlets, remote.ufrag)
-        self.leg.attach(self.agent.send, remote)
+        self.leg.attach(self.agent.send, remote, self._fileno)
         self._limits = limits
         self._listener = listener
         self._remote = remote
@@ -122,6 +122,10 @@ class ClientPeer:
                     await self.leg.close()
         finally:
             self.agent.close()
+
+    def _fileno(self) -> int | None:
+        path = self.agent.selected
+        return None if path is None else path.fileno
 
     def _unlike(self, remote: RemoteDescription) -> str | None:
         """Why an offer does not just restart ICE."""

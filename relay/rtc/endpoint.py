@@ -201,7 +201,9 @@ class _UdpInlet:
         return self._paths.get(address) or self._new(address)
 
     def _new(self, address: Address) -> Path:
-        return Path(Transport.UDP, address, self.socket.sender(address), self._keep, self._drop, self._index)
+        return Path(
+            Transport.UDP, address, self.socket.sender(address), self._keep, self._drop, self._index, self.socket.fileno
+        )
 
     def _on_read(self, size: int, address: Address) -> None:
         path = self._paths.get(address)

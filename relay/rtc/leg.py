@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Protocol
 
 from aiortc.rtcdtlstransport import RTCCertificate
 
 from relay.core.events import MAX_SERVICE_EVENT_BYTES
-from relay.core.lifecycle import LegName, SessionLimits
+from relay.core.lifecycle import LegCounters, LegName, SessionLimits
 from relay.core.rtp import DropCause
 from relay.core.sdp import RemoteDescription
 from relay.core.sdp_build import MAX_MESSAGE_BYTES
@@ -80,14 +81,27 @@ class Leg:
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
         self._closed = False
+        self._channel_bytes_out = 0
+        # Counted by whoever looks at the leg once a second.
+        self.backpressure_seconds = self.one_way_seconds = 0
+        self.fileno: Callable[[], int | None] = lambda: None
         self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second, self.dropped)
         self.inlets = Inlets(
             self.stream.on_packet, self._dtls.feed, self.stream.on_rtp, self.stream.on_rtcp,
             self.stream.forwarder, self._route,
         )  # fmt: skip
 
-    def attach(self, send: Callable[[Datagram], bool], remote: RemoteDescription) -> None:
-        """Say how datagrams leave and whom they reach, once the peer's description is known."""
+    def attach(
+        self,
+        send: Callable[[Datagram], bool],
+        remote: RemoteDescription,
+        fileno: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Say how datagrams leave and whom they reach, once the peer's description is known.
+
+        `fileno` tells which UDP socket they come in by now; None for another way.
+        """
+        self.fileno = fileno
         self._route(send)
         self._remote = remote
 
@@ -121,6 +135,22 @@ class Leg:
         """Whether an event sent now goes out now."""
         return self._association is not None and self._association.is_open
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of events that wait for the peer."""
+        association = self._association
+        return association.buffered_bytes if association is not None and association.is_open else self._outbox_bytes
+
+    def counters(self) -> LegCounters:
+        """What was counted until now."""
+        return replace(
+            self.stream.snapshot(),
+            channel_bytes_in=0 if self._association is None else self._association.text_bytes_in,
+            channel_bytes_out=self._channel_bytes_out,
+            backpressure_seconds=self.backpressure_seconds,
+            one_way_seconds=self.one_way_seconds,
+        )
+
     async def channel_opened(self) -> None:
         """Wait until the event channel is open; the deadline is the caller's."""
         await self._channel_open.wait()
@@ -135,11 +165,11 @@ class Leg:
         if size > self.largest_message:
             return False
         association = self._association
-        is_open = association is not None and association.is_open
-        waiting = association.buffered_bytes if association is not None and is_open else self._outbox_bytes
-        if waiting + size > self._limits.outbox_bytes:
+        if self.waiting_bytes + size > self._limits.outbox_bytes:
             self._fault(LegFault.TOO_SLOW, "events pile up")
-        elif association is not None and is_open:
+            return True
+        self._channel_bytes_out += size
+        if association is not None and association.is_open:
             association.send_text(message)
         else:
             self._outbox.append(message)

@@ -179,7 +179,7 @@ class _Lines:
         try:
             line = UdpSocket(host, self._port, on_read, self.judge.dropped, joins=True)
             peer = joined_form(host, path.address)
-            path.send = line.connect(peer)
+            path.send, path.fileno = line.connect(peer), line.fileno
         except OSError as error:
             if line is not None:
                 line.close()

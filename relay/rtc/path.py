@@ -25,10 +25,21 @@ class Path:
 
     `send` takes one datagram and returns False if it cannot go now. `on_owned` and `on_released` tell who made the path
     when an agent takes it and gives it up. `last_check` is when a check last proved it, in monotonic seconds.
-    `host_index` tells which of the public port's hosts a UDP address is seen from.
+    `host_index` tells which of the public port's hosts a UDP address is seen from, `fileno` is of the UDP socket whose
+    datagrams the kernel can be asked about.
     """
 
-    __slots__ = ("address", "host_index", "last_check", "on_owned", "on_released", "owner", "send", "transport")
+    __slots__ = (
+        "address",
+        "fileno",
+        "host_index",
+        "last_check",
+        "on_owned",
+        "on_released",
+        "owner",
+        "send",
+        "transport",
+    )
 
     def __init__(
         self,
@@ -38,6 +49,7 @@ class Path:
         on_owned: Callable[[Path], None],
         on_released: Callable[[Path], None],
         host_index: int = 0,
+        fileno: int | None = None,
     ) -> None:
         self.transport = transport
         self.address = address
@@ -45,5 +57,6 @@ class Path:
         self.on_owned = on_owned
         self.on_released = on_released
         self.host_index = host_index
+        self.fileno = fileno
         self.owner: IceLiteAgent | None = None
         self.last_check = 0.0

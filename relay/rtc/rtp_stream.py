@@ -63,6 +63,8 @@ class RtpStream:
         self._remote_loss: float | None = None
         self._reported_at = 0.0
         self._reported_packets = 0
+        # What the peer reported last of our packets: how many it lost, the extended highest number it saw.
+        self.remote_report: tuple[int, int] | None = None
 
     @property
     def forward(self) -> Callable[[int], None]:
@@ -173,6 +175,7 @@ class RtpStream:
                 if block.ssrc != self.ssrc:
                     continue
                 self._remote_loss = block.fraction_lost / 256
+                self.remote_report = (block.lost, block.highest_sequence)
                 if block.last_report:
                     # RFC 3550 section 6.4.1: round trip = arrival - last report - delay since it.
                     elapsed = (middle_of_ntp(ntp_time(time.time())) - block.last_report - block.delay) & 0xFFFFFFFF

@@ -107,6 +107,7 @@ class Association(RTCSctpTransport):
         self._channel: RTCDataChannel | None = None
         self._stream: int | None = None
         self._is_open = False
+        self.text_bytes_in = 0
         self._over = False
         self.on("datachannel", self._peer_opened)
 
@@ -190,6 +191,7 @@ class Association(RTCSctpTransport):
                 text = payload.decode()
             except UnicodeDecodeError:
                 raise PeerBrokeRuleError("text message is not UTF-8") from None
+            self.text_bytes_in += len(payload)
             self._calls.text(text)
         elif protocol == WEBRTC_DCEP:
             if self._may_negotiate(stream, payload):

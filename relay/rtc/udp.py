@@ -31,7 +31,7 @@ class UdpSocket:
     owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer talks, more on a
     shared port. `joins`: another process leads the port, and the socket is to be connected at once
     (relay/rtc/shared_port.py).
-    Raises OSError when the address cannot be bound.
+    `fileno` names the socket while it is open. Raises OSError when the address cannot be bound.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class UdpSocket:
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
+        self.fileno = self._socket.fileno()
         self._reader = forwarding.Reader(self._socket, on_read, dropped, reads_per_wake, _fault)
         self._loop = asyncio.get_running_loop()
         _watch(self._loop, self._socket.fileno(), self._reader)

@@ -21,6 +21,7 @@ from relay.rtc.egress import Egress
 from relay.rtc.egress_line import Line
 from relay.rtc.ice_lite import Inlets
 from relay.rtc.packet import Datagram
+from relay.rtc.udp import UdpSocket
 
 # DTLS datagrams of one flight that may come before a pair is selected.
 _EARLY_DATAGRAMS = 8
@@ -62,6 +63,8 @@ class UpstreamIce:
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
         self.transport: WayKind | None = None
+        # Of the UDP socket in use; None for other ways.
+        self.fileno: int | None = None
 
     async def connect(self, remote: RemoteDescription) -> None:
         """Find a working pair; raises ConnectionError if there is none. The deadline is the caller's."""
@@ -176,6 +179,7 @@ class UpstreamIce:
         self._inlets.route(self._send)
         self._remote = address
         self.transport = way.kind
+        self.fileno = line.fileno if isinstance(line, UdpSocket) else None
         # The service may begin DTLS before the answer to our check is here; a ClientHello lost costs a second.
         early, self._early = self._early, []
         for datagram, number, source in early:

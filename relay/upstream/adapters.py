@@ -70,6 +70,11 @@ class GaUpstream:
         if call.call_id is not None:
             await self._gate.hang_up(f"{self._base_url}/calls/{call.call_id}/hangup")
 
+    @property
+    def credential_expires_at(self) -> float | None:
+        """When the relay's own credential ends."""
+        return self._gate.expires_at
+
     async def close(self) -> None:
         """Close connections and credential."""
         await self._gate.close()
@@ -100,6 +105,11 @@ class PreviewUpstream:
     async def hang_up(self, call: ServiceCall) -> None:
         """Do nothing: the call ends with its media."""
 
+    @property
+    def credential_expires_at(self) -> float | None:
+        """When the relay's own credential ends."""
+        return self._gate.expires_at
+
     async def close(self) -> None:
         """Close connections and credential."""
         await self._gate.close()
@@ -111,6 +121,10 @@ class _Gate:
     def __init__(self, credential: Credential, http: ServiceHttp) -> None:
         self._credential = credential
         self._http = http
+
+    @property
+    def expires_at(self) -> float | None:
+        return self._credential.expires_at
 
     async def mint(self, url: str, body: dict[str, Any], session: dict[str, Any]) -> Reply:
         headers = await self._own_headers(Operation.MINT)

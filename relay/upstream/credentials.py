@@ -34,6 +34,11 @@ class CredentialError(Exception):
 class Credential(Protocol):
     """The relay's own credential at the service."""
 
+    @property
+    def expires_at(self) -> float | None:
+        """When what is shown ends, Unix seconds; None without an end or before the first use."""
+        ...
+
     async def headers(self) -> dict[str, str]:
         """Return the headers that authenticate one request. Raises CredentialError."""
         ...
@@ -64,6 +69,8 @@ class TokenSource(Protocol):
 class AzureKey:
     """An Azure resource key in the `api-key` header."""
 
+    expires_at: float | None = None
+
     def __init__(self, key: Secret) -> None:
         self._key = key
 
@@ -77,6 +84,8 @@ class AzureKey:
 
 class BearerKey:
     """An OpenAI API key as a bearer."""
+
+    expires_at: float | None = None
 
     def __init__(self, key: Secret) -> None:
         self._key = key
@@ -106,6 +115,11 @@ class EntraCredential:
         self._token: AccessToken | None = None
         self._fetching: asyncio.Task[CredentialError | None] | None = None
         self._closed = False
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the token in use ends."""
+        return None if self._token is None else self._token.expires_on
 
     async def headers(self) -> dict[str, str]:
         """Return the token's header; wait only if no usable token is at hand."""

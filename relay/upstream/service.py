@@ -92,6 +92,11 @@ class Upstream(Protocol):
         """The dialect of session objects and events."""
         ...
 
+    @property
+    def credential_expires_at(self) -> float | None:
+        """When the relay's own credential ends, Unix seconds; None for one without an end, or before the first use."""
+        ...
+
     async def mint(self, session: dict[str, Any]) -> ServiceKey:
         """Obtain a key bound to `session`, a complete session object in the service's dialect, model included."""
         ...

@@ -12,7 +12,7 @@ from relay.errors import ApiError, ErrorCode
 from relay.rtc.advertise import AdvertisedAddress
 from relay.rtc.front import Front
 from relay.telemetry import Telemetry
-from relay.telemetry_workers import WorkerFigures, WorkerState
+from relay.telemetry.workers import WorkerFigures, WorkerState
 from relay.workers.messages import SetUp
 from relay.workers.remote_session import RemoteSession
 from relay.workers.worker import Worker

@@ -29,7 +29,7 @@ from relay.rtc.outpost import Outpost
 from relay.rtc.plane import MediaPlane
 from relay.rtc.public_ports import PublicPorts
 from relay.session import Session, SessionHost
-from relay.telemetry_log import configure_logging
+from relay.telemetry.log import configure_logging
 from relay.workers.channel import Channel
 from relay.workers.codec import decode_order, encode_report
 from relay.workers.figures import ProcessFigures

@@ -22,7 +22,7 @@ from relay.load import available_cores
 from relay.rtc.advertise import AdvertisedAddress
 from relay.rtc.front import Front
 from relay.telemetry import Telemetry
-from relay.telemetry_workers import WorkerState
+from relay.telemetry.workers import WorkerState
 from relay.workers.channel import Channel
 from relay.workers.codec import CodecError, decode_report, encode_order
 from relay.workers.messages import (

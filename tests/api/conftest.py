@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from relay.api import DoorSettings, Listener, create_operations_app, create_public_app, load_pages
+from relay.api import DoorSettings, DrainDoor, Listener, create_operations_app, create_public_app, load_pages
 from relay.config import Secret
+from relay.core.client_stats import ClientStats
 from relay.core.doors import Opened, OpenRequest
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import policy_from_instructions
@@ -30,12 +31,14 @@ class FakeSessions:
 
     def __init__(self) -> None:
         self.draining = False
+        self.started = True
         self.reasons: dict[str, str] = {}
         self.requests: list[OpenRequest] = []
         self.prepared: list[tuple[OpenRequest, float]] = []
         self.refusal: Exception | None = None
         self.live: dict[str, str] = {}
         self.reoffers: list[tuple[str, str]] = []
+        self.stats: list[tuple[str, ClientStats]] = []
         self.entered = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.proceed = asyncio.Event()
@@ -58,6 +61,10 @@ class FakeSessions:
         self.live[session_id] = request.owner
         return Opened(session_id, ANSWER)
 
+    def drain(self) -> int:
+        self.draining = True
+        return len(self.live)
+
     def hang_up(self, session_id: str, owner: str) -> bool:
         return self.live.get(session_id) == owner and self.live.pop(session_id) is not None
 
@@ -68,6 +75,11 @@ class FakeSessions:
             raise self.refusal
         self.reoffers.append((session_id, offer))
         return ANSWER
+
+    def report_stats(self, session_id: str, owner: str, stats: ClientStats) -> None:
+        if self.live.get(session_id) != owner:
+            raise ApiError(404, ErrorCode.NOT_FOUND, "There is no such call.")
+        self.stats.append((session_id, stats))
 
     def readiness(self) -> dict[str, str]:
         return self.reasons
@@ -280,12 +292,24 @@ async def ready_metrics():
 
 
 @pytest.fixture
-async def operations(sessions, facts):
+def admin_key() -> Secret | None:
+    return None
+
+
+@pytest.fixture
+def drain_door(sessions, admin_key) -> DrainDoor:
+    return DrainDoor(sessions.drain, 30.0, admin_key, is_local=True)
+
+
+@pytest.fixture
+async def operations(sessions, facts, drain_door):
     app = create_operations_app(
         sessions=sessions,
         render_metrics=ready_metrics,
         telemetry=facts,
         details={"media_addresses": ["192.0.2.1 udp 8443 tcp 8443"]},
+        drain=drain_door,
+        started=lambda: sessions.started,
     )
     doors = Doors(sessions, facts, Clock(), EphemeralKeys())
     listener = Listener(app, host="127.0.0.1", port=0, telemetry=facts, grace_seconds=0.5)

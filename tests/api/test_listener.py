@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import socket
 import ssl
+import time
 
 import aiohttp
 import pytest
@@ -66,7 +67,7 @@ async def listen(handlers, facts):
         await listener.stop()
 
 
-def write_pair(directory, name: str, *, common_name: str | None = None, passphrase: bytes | None = None):
+def write_pair(directory, name: str, *, common_name: str | None = None, passphrase: bytes | None = None, days: int = 1):
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name or name)])
     now = dt.datetime.now(dt.UTC)
@@ -77,7 +78,7 @@ def write_pair(directory, name: str, *, common_name: str | None = None, passphra
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=days))
         .sign(key, hashes.SHA256())
     )
     encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
@@ -203,6 +204,8 @@ async def test_new_handshakes_get_the_changed_certificate(listen, tmp_path, fact
 async def test_a_pair_that_does_not_match_leaves_the_old_one_in_force(listen, tmp_path):
     cert, key = write_pair(tmp_path, "live", common_name="one")
     certificate = Certificate(str(cert), str(key))
+    ends = certificate.expires_at
+    assert 0 < ends - time.time() < 86_401
     listener = await listen(certificate=certificate)
     new_cert, new_key = write_pair(tmp_path, "next", common_name="two")
     assert certificate.reload_if_changed() is Reload.UNCHANGED
@@ -213,11 +216,13 @@ async def test_a_pair_that_does_not_match_leaves_the_old_one_in_force(listen, tm
     cert.unlink()
     assert certificate.reload_if_changed() is Reload.FAILED
     assert await presented_name(listener.port) == "CN=one"
-    new_cert, new_key = write_pair(tmp_path, "next", common_name="three")
+    assert certificate.expires_at == ends
+    new_cert, new_key = write_pair(tmp_path, "next", common_name="three", days=2)
     new_cert.replace(cert)
     new_key.replace(key)
     assert certificate.reload_if_changed() is Reload.LOADED
     assert await presented_name(listener.port) == "CN=three"
+    assert certificate.expires_at > ends + 80_000
 
 
 def test_certificates_that_cannot_be_used_say_why(tmp_path):

@@ -21,6 +21,7 @@ from relay.config import (
     load_settings,
 )
 from relay.config_network import Advertised
+from relay.config_prices import Prices
 from relay.core.lifecycle import SessionLimits
 
 CANARY = "canary-0123456789-secret"
@@ -338,3 +339,17 @@ def test_any_text_is_a_value_or_a_config_error(environ):
         assert str(error)  # noqa: PT017 - either outcome is right, silence is not
     else:
         json.dumps(settings.redacted())
+
+
+def test_prices_are_a_list_in_yaml_and_one_text_in_the_environment(yaml_file):
+    path = yaml_file("cost:\n  prices:\n    - gpt-realtime input_audio=32\n    - whisper minute=0.006\n")
+    expected = (Prices("gpt-realtime", {"input_audio": 32.0}), Prices("whisper", {"minute": 0.006}))
+    assert load_settings(path, {}).cost.prices == expected
+    environ = {"RELAY_COST_PRICES": "gpt-realtime input_audio=32, whisper minute=0.006"}
+    settings = load_settings(None, environ)
+    assert settings.cost.prices == expected
+    assert settings.redacted()["cost.prices"]["value"] == ["gpt-realtime input_audio=32", "whisper minute=0.006"]
+    [line] = problems({"RELAY_COST_PRICES": "gpt-realtime input=32"})
+    assert "'input' is not one of: input_text" in line
+    [line] = problems({"RELAY_COST_PRICES": "a minute=1, a minute=2"})
+    assert line == "cost.prices names a more than once"

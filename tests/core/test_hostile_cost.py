@@ -74,6 +74,9 @@ class Quiet:
     def on_decided(self, decided):
         self.decided = decided
 
+    def tell(self, fact):
+        self.told = fact
+
     def end(self, reason, detail=""):
         self.ended.append(reason)
 

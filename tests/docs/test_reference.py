@@ -15,7 +15,7 @@ from relay.core.rtp import DropCause
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import EndReason, ErrorCode
 from relay.telemetry import Telemetry
-from relay.telemetry_workers import WorkerFigures, WorkerMetrics, WorkerState
+from relay.telemetry.workers import WorkerFigures, WorkerMetrics, WorkerState
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_SET = "\N{EN DASH}"
@@ -107,9 +107,10 @@ def test_every_closed_word_of_the_metrics_is_explained(heading, words):
 def test_every_metric_is_documented_with_its_type_and_labels():
     registry = CollectorRegistry()
     telemetry = Telemetry(registry)
-    telemetry.session_opened("rs_1", "ga_calls", Dialect.GA)
+    telemetry.sessions.opened("rs_1", "ga_calls", Dialect.GA)
     counters = SessionCounters(LegCounters(dropped={"rate": 1}), events={("upstream", "error", "forward"): 1})
-    telemetry.attach(lambda: {"rs_1": counters}, ready=lambda: True, draining=lambda: False)
+    telemetry.sessions.attach(lambda: {"rs_1": counters}, ready=lambda: True, draining=lambda: False)
+    telemetry.service.watch_expiry("tls_cert", lambda: 1.0)
     registry.register(WorkerMetrics(lambda: (WorkerFigures(1, WorkerState.READY, 0, 0, 0.0, 0, 0.0),)))
     expected = {}
     for family in registry.collect():

@@ -206,3 +206,6 @@ async def test_the_talk_page():
         await page.wait_for_selector("body[data-state=ended]")
         await world.simulator.until(lambda state: all(call["hung_up"] for call in state["calls"]))
         assert complaints == []
+        taken = world.relay.metrics.get_sample_value("relay_client_reports_total", {"result": "taken"})
+        assert taken >= 1
+        assert world.relay.metrics.get_sample_value("relay_client_rtt_seconds_count") == taken

@@ -23,7 +23,7 @@ class Outcomes:
     def __init__(self):
         self.seen = []
 
-    def early_session(self, outcome, session_id=""):
+    def early(self, outcome, session_id=""):
         self.seen.append((outcome.value, session_id))
 
 

@@ -61,9 +61,7 @@ async def until(wanted: Any, seconds: float = 15.0) -> Any:
 
 
 def sample(watch: Watch, name: str, **labels: str) -> float:
-    families = vars(watch.world.relay.telemetry._metrics).values()
-    samples = [found for family in families for metric in family.collect() for found in metric.samples]
-    return next((found.value for found in samples if (found.name, found.labels) == (name, labels)), 0.0)
+    return watch.world.relay.metrics.get_sample_value(name, labels) or 0.0
 
 
 def instructions_at_the_service(watch: Watch) -> str:

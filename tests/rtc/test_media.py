@@ -214,7 +214,7 @@ class Listener:
     """What a bridge tells its session."""
 
     def __init__(self):
-        self.ended, self.in_force, self.first = [], 0, []
+        self.ended, self.in_force, self.first, self.told = [], 0, [], []
 
     def end(self, reason, detail=""):
         self.ended.append((reason, detail))
@@ -230,6 +230,9 @@ class Listener:
 
     def on_decided(self, decided):
         pass
+
+    def tell(self, fact):
+        self.told.append(fact)
 
 
 async def test_the_media_gate(make_leg, connect):

@@ -55,7 +55,7 @@ async def until(wanted: Callable[[], Any], seconds: float = 15.0) -> Any:
 
 
 def phases(watch: Watch) -> list[str]:
-    return [phase.value for phase in watch.world.relay.telemetry._totals._phases.values()]
+    return [phase.value for phase in watch.world.relay.telemetry.sessions._totals._phases.values()]
 
 
 async def active(watch: Watch) -> None:
@@ -109,9 +109,7 @@ async def offer_of_a_stranger(watch: Watch) -> str:
 
 
 def metric(watch: Watch, name: str, **labels: str) -> float:
-    families = vars(watch.world.relay.telemetry._metrics).values()
-    samples = [found for family in families for one in family.collect() for found in one.samples]
-    return next((found.value for found in samples if (found.name, found.labels) == (name, labels)), 0.0)
+    return watch.world.relay.metrics.get_sample_value(name, labels) or 0.0
 
 
 def refusal(answer: tuple[int, str]) -> tuple[int, str]:

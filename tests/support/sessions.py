@@ -25,7 +25,7 @@ class Watch:
         self.world = world
         self.records: list[SessionRecord] = []
         self._news = asyncio.Event()
-        tell = world.relay.telemetry.session_ended
+        tell = world.relay.telemetry.sessions.ended
 
         def keep(record: SessionRecord) -> None:
             self.records.append(record)
@@ -33,15 +33,15 @@ class Watch:
             tell(record)
 
         self.hang_ups: list[str] = []
-        count = world.relay.telemetry.service_request
+        count = world.relay.telemetry.service.requested
 
         def note(operation: str, outcome: str, seconds: float) -> None:
             if operation == "hangup":
                 self.hang_ups.append(outcome)
             count(operation, outcome, seconds)
 
-        world.relay.telemetry.session_ended = keep  # type: ignore[method-assign]
-        world.relay.telemetry.service_request = note  # type: ignore[method-assign]
+        world.relay.telemetry.sessions.ended = keep  # type: ignore[method-assign]
+        world.relay.telemetry.service.requested = note  # type: ignore[method-assign]
 
     async def ended(self, seconds: float = 15.0) -> SessionRecord:
         """The record of the first session that ended."""

@@ -12,7 +12,7 @@ import structlog
 
 from relay.config import LogFormat, LogLevel
 from relay.telemetry import configure_logging
-from relay.telemetry_log import TEXT_MAX_LENGTH
+from relay.telemetry.log import TEXT_MAX_LENGTH
 
 CANARY = "canary0123456789"
 

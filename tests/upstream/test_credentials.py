@@ -66,8 +66,10 @@ async def entra(source):
 
 async def test_a_token_is_fetched_once_and_kept(entra, source):
     source.answers.put_nowait(Token("first", 5000))
+    assert entra.expires_at is None
     for _ in range(3):
         assert await entra.headers() == {"Authorization": "Bearer first"}
+    assert entra.expires_at == 5000
     assert source.asked == [(SCOPE,)]
 
 

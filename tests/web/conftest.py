@@ -45,6 +45,7 @@ class Stage:
         self.refusals: dict[str, Refusal] = {}
         self.dead_media = False
         self.mints: list[str] = []
+        self.reports: list[dict[str, float | None]] = []
         self.url = ""
         self._http: ClientSession | None = None
         self._runner: web.AppRunner | None = None
@@ -86,6 +87,9 @@ class Stage:
             return web.Response(status=refusal.status, text=refusal.body, headers=refusal.headers)
         body = await request.text()
         authorization = request.headers.get("authorization", "")
+        if door.endswith("/stats"):  # the relay's own: the stand-in has no such door
+            self.reports.append(json.loads(body))
+            return web.Response(status=204)
         if door == "client_secrets":
             self.mints.append(body)
             authorization = authorization.replace(KEY, self.simulator.settings.api_key)

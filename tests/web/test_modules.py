@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from playwright.async_api import Page
+
+from relay.core.client_stats import ClientStats, client_stats
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.browser]
 
@@ -76,6 +79,36 @@ async def test_loss_between_two_readings(shared_page, now, before, loss):
         [now, before],
     )
     assert found == loss
+
+
+async def test_figures_are_those_that_the_relay_takes(shared_page):
+    """Of the time since the reading before; what the browser does not tell is null."""
+    before = {
+        "pair": {},
+        "inbound": {"packetsLost": 1, "packetsReceived": 99, "jitterBufferDelay": 5, "jitterBufferEmittedCount": 100,
+                    "concealedSamples": 10, "totalSamplesReceived": 1000},
+        "atRelay": {},
+    }  # fmt: skip
+    now = {
+        "pair": {"currentRoundTripTime": 0.025},
+        "inbound": {"packetsLost": 6, "packetsReceived": 194, "jitter": 0.004, "jitterBufferDelay": 11,
+                    "jitterBufferEmittedCount": 200, "concealedSamples": 60, "totalSamplesReceived": 2000},
+        "atRelay": {"roundTripTime": 0.9},
+    }  # fmt: skip
+    script = "([now, before]) => import('/stats.js').then((module) => module.figures(now, before))"
+    told = await shared_page.evaluate(script, [now, before])
+    assert {name: value and round(value, 6) for name, value in told.items()} == {
+        "rtt_seconds": 0.025,
+        "jitter_seconds": 0.004,
+        "buffer_seconds": 0.06,
+        "loss_in": 0.05,
+        "loss_out": None,
+        "concealed": 0.05,
+    }
+    assert client_stats(told) is not None
+    assert set(told) == {field.name for field in fields(ClientStats)}
+    nothing = await shared_page.evaluate(script, [{"pair": {}, "inbound": {}, "atRelay": {}}, None])
+    assert client_stats(nothing) == ClientStats()
 
 
 async def test_transcript_joins_events_in_any_order(shared_page):

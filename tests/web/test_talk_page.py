@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
+from relay.core.client_stats import client_stats
 from relay.errors import EndReason
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.browser]
@@ -65,6 +66,11 @@ async def test_conversation_from_start_to_stop(page, stage):
     await expect(page.locator("[data-pending]")).to_have_count(0)
     state = await stage.simulator.until(lambda seen: seen["calls"][0]["hung_up"])
     assert len(state["calls"]) == 1
+    # What the page measured came before the hang-up: a session that is over takes no report.
+    stats = client_stats(stage.reports[-1])
+    assert stats is not None
+    assert stats.rtt_seconds is not None
+    assert stats.buffer_seconds is not None
 
 
 async def test_a_second_conversation_after_the_first(page):

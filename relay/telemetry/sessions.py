@@ -1,0 +1,144 @@
+"""What is told of sessions: their beginning, the stages of their set-up, their end and the one line it leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from relay.core.doors import EarlyOutcome
+from relay.errors import EndReason
+from relay.telemetry.families import STAGE_BUCKETS
+from relay.telemetry.totals import SessionTotals
+from relay.telemetry.words import CALL_DOORS, DOORS, LEGS, REASONS, SETUP_FAILURES, STAGES, fold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from structlog.typing import FilteringBoundLogger
+
+    from relay.core.lifecycle import Dialect, LegCounters, LegName, Phase, SessionCounters, Stage
+    from relay.core.record import SessionRecord
+    from relay.telemetry.doors import DoorTelemetry
+    from relay.telemetry.families import Families
+
+_DURATION_BUCKETS = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0)
+
+
+class SessionTelemetry:
+    """The facts of sessions."""
+
+    def __init__(self, families: Families, log: FilteringBoundLogger, doors: DoorTelemetry) -> None:
+        self._log = log
+        self._doors = doors
+        self._totals = SessionTotals()
+        families.registry.register(self._totals)
+        self._started = families.counter(
+            "relay_sessions_started_total", "Sessions admitted", "door", each=[[door] for door in sorted(CALL_DOORS)]
+        )
+        self._ended = families.counter(
+            "relay_sessions_ended_total", "Sessions ended", "side", "reason",
+            each=[(reason.side, reason.value) for reason in EndReason],
+        )  # fmt: skip
+        self._duration = families.histogram(
+            "relay_session_duration_seconds", "From admission to end", _DURATION_BUCKETS, "side"
+        )
+        self._setup_stage = families.histogram(
+            "relay_setup_stage_seconds", "Time to reach a stage of set-up", STAGE_BUCKETS, "leg", "stage"
+        )
+        self._early = families.counter(
+            "relay_early_sessions_total",
+            "Sessions begun when a key is minted",
+            "outcome",
+            each=[[outcome.value] for outcome in EarlyOutcome],
+        )
+        self._setup_failures = families.counter(
+            "relay_setup_failures_total", "Set-ups that failed", "leg", "stage", "reason", each=SETUP_FAILURES
+        )
+
+    def attach(
+        self,
+        live: Callable[[], Mapping[str, SessionCounters]],
+        *,
+        ready: Callable[[], bool],
+        draining: Callable[[], bool],
+        endpoint_drops: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """Say where scrapes find what is current: counters by session id, state, drops before any session."""
+        self._totals.live = live
+        self._totals.ready = ready
+        self._totals.draining = draining
+        self._totals.endpoint_drops = endpoint_drops
+
+    def opened(self, session_id: str, door: str, dialect: Dialect, trace_id: str | None = None) -> None:
+        """Record that a session was admitted; `ended` must follow once."""
+        self._totals.opened(session_id)
+        self._started.labels(fold(door, DOORS)).inc()
+        self._doors.admitted()
+        traced = {} if trace_id is None else {"trace_id": trace_id}
+        self._log.info("session_opened", session_id=session_id, door=door, dialect=dialect, **traced)
+
+    def ended(self, record: SessionRecord) -> None:
+        """Record the end of a session that was opened; a second end is reported and not counted."""
+        if not self._totals.ended(record.session_id, record.counters):
+            self._log.warning("session_ended_unopened", session_id=record.session_id, reason=record.reason)
+            return
+        side = record.reason.side
+        self._ended.labels(side, record.reason.value).inc()
+        self._duration.labels(side).observe(record.duration_seconds)
+        self._log.info("session_ended", **_line(record))
+
+    def early(self, outcome: EarlyOutcome, session_id: str = "") -> None:
+        """Record what becomes of a session begun when a key was minted; without an id none was begun."""
+        self._early.labels(outcome.value).inc()
+        if session_id:
+            self._log.info("early_session", session_id=session_id, outcome=outcome)
+
+    def phase_changed(self, session_id: str, phase: Phase) -> None:
+        """Record where a session is in its life."""
+        self._totals.entered(session_id, phase)
+
+    def stage_done(self, leg: LegName, stage: Stage, seconds: float) -> None:
+        """Record how long a stage of set-up took."""
+        self._setup_stage.labels(fold(leg, LEGS), fold(stage, STAGES)).observe(seconds)
+
+    def setup_failed(self, leg: LegName, stage: Stage, reason: str) -> None:
+        """Record that set-up failed in a stage, for an end reason or an error code."""
+        self._setup_failures.labels(fold(leg, LEGS), fold(stage, STAGES), fold(reason, REASONS)).inc()
+
+
+def _line(record: SessionRecord) -> dict[str, Any]:
+    verdicts: dict[str, int] = {}
+    for (leg, _event, verdict), count in record.counters.events.items():
+        verdicts[f"{leg}.{verdict}"] = verdicts.get(f"{leg}.{verdict}", 0) + count
+    # Only where there is something: most sessions are not traced, and a foreign client sends no figures of its own.
+    some = {
+        "trace_id": record.trace_id,
+        "turns": record.turns,
+        # Not "tokens": the log's last defence takes that word for a secret's.
+        "usage": {f"{direction}.{kind}": number for (direction, kind), number in sorted(record.tokens.items())},
+        "client": None if record.client is None else _figures(record.client),
+    }
+    return {
+        "session_id": record.session_id,
+        "door": record.door,
+        "dialect": record.dialect,
+        "side": record.reason.side,
+        "reason": record.reason,
+        "detail": record.detail,
+        "duration_seconds": round(record.duration_seconds, 3),
+        "policy": record.policy,
+        "revision": record.revision[:12],
+        "stages": {stage: round(seconds, 4) for stage, seconds in record.stages.items()},
+        "downstream": _figures(record.counters.downstream),
+        "upstream": _figures(record.counters.upstream),
+        "transports": record.transports,
+        "reattached": record.reattached,
+        "events": verdicts,
+        "service_request_ids": record.request_ids,
+        **{name: value for name, value in some.items() if value},
+    }
+
+
+def _figures(value: LegCounters | Any) -> dict[str, Any]:
+    named = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return {name: round(each, 4) if isinstance(each, float) else each for name, each in named.items() if each}
