@@ -10,7 +10,8 @@ SOAK_SECONDS ?= 600
 BENCH_OPTIONS := $(if $(filter quick,$(BENCH)),--quick) $(if $(GO_RELAY),--go "$(GO_RELAY)") $(if $(UPDATE),--update) \
 	$(if $(BENCH_NICE),--nice $(BENCH_NICE))
 
-.PHONY: demo run test network operations monitoring check static bench bench-events bench-network soak fuzz format clean help
+.PHONY: demo run test network operations monitoring deployment check static bench bench-events bench-network soak fuzz format \
+	clean help
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
@@ -18,6 +19,7 @@ help:
 	@echo "make network run sessions through networks that block, lose, delay and translate (needs root)"
 	@echo "make operations   test alerts and dashboards on a running deployment (needs prometheus and root)"
 	@echo "make monitoring   write rules, their tests and dashboards from deploy/monitoring"
+	@echo "make deployment  check image, compose file, manifests and unit with tools that are installed for it"
 	@echo "make run     start the relay with your settings (relay.yaml or RELAY_... in the environment)"
 	@echo "make check   format, lint, types, import contracts, tests"
 	@echo "make fuzz    look for events that break parser or filter (FUZZ_SECONDS=600)"
@@ -49,6 +51,10 @@ operations: $(STAMP)
 
 monitoring: $(STAMP)
 	$(BIN)/python -m deploy.monitoring
+
+deployment: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[deploy]'
+	$(BIN)/python -m pytest tests/deploy
 
 check: static test
 
