@@ -10,7 +10,7 @@ from deploy.monitoring.timing import Timing
 FLEET = ("job",)
 PROCESS = ("job", "instance")
 QUEUE_BOUND = 16_000  # 80 % of the records that may wait (relay/decision_log.py)
-DRAIN_HOLD = "15m"
+DRAIN_HOLD = "65m"
 """Longer than `limits.drain_seconds`; raise it with that setting."""
 
 

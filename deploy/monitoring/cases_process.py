@@ -32,11 +32,11 @@ PROCESS_CASES = (
     Case(
         "DrainStuck",
         Severity.PAGE,
-        _state("0x60", "1x60", "4x60"),
+        _state("0x90", "1x90", "4x90"),
         # Draining for as long, and empty.
-        _state("0x60", "1x60", "4x10 0x50"),
-        pending_at="14m",
-        firing_at="20m",
+        _state("0x90", "1x90", "4x10 0x80"),
+        pending_at="64m",
+        firing_at="70m",
     ),
     Case(
         "CapacityHigh",
