@@ -39,7 +39,7 @@ def test_the_file_is_what_its_source_gives(name):
 
 def test_nothing_else_lies_among_them():
     made = {Path(name) for name in files()}
-    kept = {Path("prometheus/prometheus.yml")}
+    kept = {Path("prometheus/prometheus.yml"), Path("prometheus/kustomization.yaml")}
     there = {
         path.relative_to(DEPLOY)
         for folder in ("prometheus", "grafana/dashboards")
