@@ -7,7 +7,8 @@
    - Strangers send to this code. Sizes are checked before a byte is read; the buffer is fixed; a packet allocates
      nothing; each socket reads a bounded number of datagrams before another one is served.
    - Python may do anything in a callback: close this socket, free this leg, change the routes. So whatever is used
-     after a callback is held by a reference of our own, and no pointer into a table lives across one.
+     after a callback is held by a reference of our own, and no pointer into a table lives across one. Nor does the
+     kernel hold any: the epoll set has descriptors' numbers.
    - libsrtp is not linked: its functions come as addresses from pylibsrtp, whose contexts the forwarders keep alive.
    - One thread: the event loop's, with the GIL held. Nothing here blocks. */
 
@@ -17,6 +18,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <string.h>
@@ -25,8 +27,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* What Python asks of this file, as a number: names, arguments and their meaning. forwarding.py has the same. */
+#define INTERFACE 1
 #define HEADER 12
 #define MAX_DATAGRAM 1500
+#define TRAILER 144       /* SRTP_MAX_TRAILER_LEN of libsrtp 2: what protecting may add */
 #define OPUS_CLOCK 48000
 #define LATE_PACKETS 1024
 #define SOURCES_ALLOWED 2
@@ -122,7 +127,7 @@ static int sender_send(Sender *self, const void *bytes, size_t size) {
     ssize_t sent;
     if (self->reader->fd < 0) return 0;
     const struct sockaddr *to = self->length ? (const struct sockaddr *)&self->address : NULL;
-    do sent = sendto(self->reader->fd, bytes, size, 0, to, self->length);
+    do sent = sendto(self->reader->fd, bytes, size, MSG_DONTWAIT, to, self->length);
     while (sent < 0 && errno == EINTR);
     return sent >= 0;
 }
@@ -583,6 +588,8 @@ static PyObject *forwarder_on_packet(Forwarder *self, PyObject *const *args, Py_
     int size = checked_size(args[0]);
     double arrival = size < 0 ? 0 : count == 2 && args[1] != Py_None ? PyFloat_AsDouble(args[1]) : monotonic();
     if (size < 0 || PyErr_Occurred()) return NULL;
+    /* What has no place in 64 bits of samples is no time. */
+    if (!(arrival > -1e12 && arrival < 1e12)) return PyErr_Format(PyExc_ValueError, "no time of arrival");
     int taken = take_packet(self, size, arrival);
     return taken < 0 ? NULL : PyBool_FromLong(taken);
 }
@@ -800,6 +807,10 @@ static int on_datagram(Reader *self, int size, const struct sockaddr_storage *fr
             Forwarder *forwarder = (Forwarder *)Py_NewRef(route->forwarder);
             PyObject *send = Py_NewRef(route->send), *moved = Py_NewRef(route->moved);
             int taken = take_packet(forwarder, size, monotonic());
+            if (taken > 0 && !forwarder->send_datagram) {
+                PyErr_SetString(PyExc_AttributeError, "send_datagram");
+                taken = -1;
+            }
             if (taken > 0 && forwarder->send_datagram != send && moved != Py_None) {
                 PyObject *done = PyObject_CallNoArgs(moved);
                 taken = done ? 1 : -1;
@@ -867,41 +878,72 @@ static PyTypeObject ReaderType = {
 
 /* --- Poller: every reader of a loop -------------------------------------------------------------------------------- */
 
+/* The epoll set holds numbers and no pointers: an entry that outlives its reader, because another process has the
+   socket too or its number was given away, finds nobody or who has the number now, whom one read more does no harm. */
 typedef struct {
     PyObject_HEAD
     int fd;
-    PyObject *readers; /* dict of fd to Reader: the epoll set holds pointers to them */
+    int capacity;
+    Py_ssize_t used;
+    Reader **readers; /* by descriptor */
 } Poller;
 
 static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     if (PyTuple_GET_SIZE(args) || (kwargs && PyDict_GET_SIZE(kwargs))) return PyErr_Format(PyExc_TypeError, "nothing");
     Poller *self = (Poller *)type->tp_alloc(type, 0);
     if (!self) return NULL;
-    self->readers = PyDict_New();
     self->fd = epoll_create1(EPOLL_CLOEXEC);
-    if (self->fd < 0) PyErr_SetFromErrno(PyExc_OSError);
-    if (self->fd >= 0 && self->readers) return (PyObject *)self;
+    if (self->fd >= 0) return (PyObject *)self;
+    PyErr_SetFromErrno(PyExc_OSError);
     Py_DECREF(self);
     return NULL;
 }
 
-static PyObject *poller_add(Poller *self, PyObject *args) {
-    PyObject *fd, *reader;
-    if (!PyArg_ParseTuple(args, "O!O!", &PyLong_Type, &fd, &ReaderType, &reader)) return NULL;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = reader};
-    if (PyDict_SetItem(self->readers, fd, reader) < 0) return NULL;
-    if (epoll_ctl(self->fd, EPOLL_CTL_ADD, ((Reader *)reader)->fd, &event) == 0) Py_RETURN_NONE;
-    PyErr_SetFromErrno(PyExc_OSError);
-    return PyDict_DelItem(self->readers, fd) < 0 ? NULL : NULL;
+static Reader *reader_of(const Poller *self, int fd) {
+    return fd >= 0 && fd < self->capacity ? self->readers[fd] : NULL;
 }
 
-static PyObject *poller_remove(Poller *self, PyObject *fd) {
-    long number = PyLong_AsLong(fd);
-    int known = number == -1 && PyErr_Occurred() ? -1 : PyDict_Contains(self->readers, fd);
-    if (known < 0) return NULL;
-    if (!known) Py_RETURN_NONE;
-    epoll_ctl(self->fd, EPOLL_CTL_DEL, (int)number, NULL);
-    if (PyDict_DelItem(self->readers, fd) < 0) return NULL;
+/* Room for a descriptor; 0, or -1 with an exception. The system bounds descriptors, and so the table. */
+static int grow_readers(Poller *self, int fd) {
+    if (fd < self->capacity) return 0;
+    int capacity = fd + 1 + fd / 2;
+    Reader **readers = PyMem_Realloc(self->readers, (size_t)capacity * sizeof *readers);
+    if (!readers) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memset(readers + self->capacity, 0, (size_t)(capacity - self->capacity) * sizeof *readers);
+    self->readers = readers, self->capacity = capacity;
+    return 0;
+}
+
+static PyObject *poller_add(Poller *self, PyObject *args) {
+    int fd;
+    PyObject *reader;
+    if (!PyArg_ParseTuple(args, "iO!", &fd, &ReaderType, &reader)) return NULL;
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    if (epoll_ctl(self->fd, EPOLL_CTL_ADD, fd, &event) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    if (grow_readers(self, fd) < 0) {
+        epoll_ctl(self->fd, EPOLL_CTL_DEL, fd, NULL);
+        return NULL;
+    }
+    Reader *before = self->readers[fd]; /* of a socket that was closed without saying so */
+    self->used += !before;
+    self->readers[fd] = (Reader *)Py_NewRef(reader);
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+}
+
+static PyObject *poller_remove(Poller *self, PyObject *number) {
+    long given = PyLong_AsLong(number);
+    if (given == -1 && PyErr_Occurred()) return NULL;
+    int fd = given < 0 || given > INT_MAX ? -1 : (int)given;
+    Reader *before = reader_of(self, fd);
+    if (!before) Py_RETURN_NONE;
+    epoll_ctl(self->fd, EPOLL_CTL_DEL, fd, NULL);
+    self->readers[fd] = NULL;
+    self->used--;
+    Py_DECREF(before);
     Py_RETURN_NONE;
 }
 
@@ -912,11 +954,13 @@ static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) {
     for (int round = 0; round < ROUNDS && self->fd >= 0 && !failed; round++) {
         int count = epoll_wait(self->fd, ready, BATCH, 0);
         if (count <= 0) break;
-        /* All are in `readers` now; from the first callback on they need not be. */
-        for (int at = 0; at < count; at++) Py_INCREF((PyObject *)ready[at].data.ptr);
-        for (int at = 0; at < count; at++) {
-            if (!failed) failed = read_some((Reader *)ready[at].data.ptr) < 0;
-            Py_DECREF((PyObject *)ready[at].data.ptr);
+        for (int at = 0; at < count && !failed; at++) {
+            /* Asked for anew each time: a callback may have removed it, or closed us. */
+            Reader *reader = reader_of(self, ready[at].data.fd);
+            if (!reader) continue;
+            Py_INCREF(reader);
+            failed = read_some(reader) < 0;
+            Py_DECREF(reader);
         }
     }
     Py_DECREF(self);
@@ -926,33 +970,34 @@ static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) {
 
 static PyObject *poller_fileno(Poller *self, PyObject *Py_UNUSED(nothing)) { return PyLong_FromLong(self->fd); }
 
-static PyObject *poller_close(Poller *self, PyObject *Py_UNUSED(nothing)) {
+static int poller_clear(PyObject *op) {
+    Poller *self = (Poller *)op;
+    Reader **readers = self->readers;
+    int capacity = self->capacity;
     if (self->fd >= 0) close(self->fd);
     self->fd = -1;
-    PyDict_Clear(self->readers);
-    Py_RETURN_NONE;
-}
-
-static Py_ssize_t poller_length(PyObject *self) { return PyDict_GET_SIZE(((Poller *)self)->readers); }
-
-static int poller_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(((Poller *)self)->readers);
+    self->readers = NULL, self->capacity = 0, self->used = 0;
+    for (int at = 0; at < capacity; at++) Py_XDECREF(readers[at]);
+    PyMem_Free(readers);
     return 0;
 }
 
-static int poller_clear(PyObject *op) {
+static PyObject *poller_close(Poller *self, PyObject *Py_UNUSED(nothing)) {
+    poller_clear((PyObject *)self);
+    Py_RETURN_NONE;
+}
+
+static Py_ssize_t poller_length(PyObject *self) { return ((Poller *)self)->used; }
+
+static int poller_traverse(PyObject *op, visitproc visit, void *arg) {
     Poller *self = (Poller *)op;
-    /* The set first: it must not point to a reader that is gone. */
-    if (self->fd >= 0) close(self->fd);
-    self->fd = -1;
-    if (self->readers) PyDict_Clear(self->readers);
+    for (int at = 0; at < self->capacity; at++) Py_VISIT(self->readers[at]);
     return 0;
 }
 
 static void poller_dealloc(PyObject *self) {
     PyObject_GC_UnTrack(self);
     poller_clear(self);
-    Py_XDECREF(((Poller *)self)->readers);
     PyObject_GC_Del(self);
 }
 
@@ -998,7 +1043,7 @@ static PyObject *configure(PyObject *Py_UNUSED(module), PyObject *args) {
     srtp_protect = (srtp_function)PyLong_AsVoidPtr(protect);
     if (!srtp_unprotect || !srtp_protect) return PyErr_Format(PyExc_ValueError, "no libsrtp");
     if (PyObject_GetBuffer(buffer, &packet, PyBUF_WRITABLE) < 0) return NULL;
-    if (bytes < MAX_DATAGRAM || bytes > packet.len) {
+    if (bytes < MAX_DATAGRAM || bytes > packet.len - TRAILER) {
         PyBuffer_Release(&packet);
         return PyErr_Format(PyExc_ValueError, "the packet buffer is too small");
     }
@@ -1014,7 +1059,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "relay.rtc._forwardin
 
 PyMODINIT_FUNC PyInit__forwarding(void) {
     PyObject *self = PyModule_Create(&module);
-    if (!self || PyType_Ready(&SenderType) < 0 || PyModule_AddType(self, &ReaderType) < 0 ||
+    if (!self || PyModule_AddIntMacro(self, INTERFACE) < 0 || PyType_Ready(&SenderType) < 0 || PyModule_AddType(self, &ReaderType) < 0 ||
         PyModule_AddType(self, &ForwarderType) < 0 || PyModule_AddType(self, &PollerType) < 0) {
         Py_XDECREF(self);
         return NULL;

@@ -206,6 +206,10 @@ class _UdpInlet:
         )
 
     def _on_read(self, size: int, address: Address) -> None:
+        if not address[1]:
+            # Nothing can be sent to port 0, and a worker that names it is taken for a broken one.
+            self._endpoint.drop(DropCause.STRANGER)
+            return
         path = self._paths.get(address)
         if path is None:
             path = self._new(address)

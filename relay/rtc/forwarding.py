@@ -1,12 +1,13 @@
 """Which forwarder serves: the compiled one if it was built, else the one in Python.
 
-`RELAY_FORWARDER` in the environment forces one (`native`, `python`); `auto` is the default.
-Raises ImportError if `native` is wanted and not there.
+`RELAY_FORWARDER` in the environment forces one (`native`, `python`); `auto` is the default, which warns of a compiled
+one that is there and does not fit. Raises ImportError if `native` is wanted and cannot be had.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import select
 from types import ModuleType
@@ -22,13 +23,20 @@ if TYPE_CHECKING:
 
 __all__ = ["CAN_POLL", "NAME", "Forwarder", "Poller", "Reader", "choose", "load_native"]
 
+_LOG = logging.getLogger(__name__)
+# INTERFACE of _forwarding.c: raised in both when what one asks of the other changes.
+_INTERFACE = 1
 # Without epoll (not Linux) every socket is watched by the event loop itself.
 CAN_POLL = hasattr(select, "epoll")
 
 
 def load_native() -> ModuleType:
-    """The compiled forwarder. Raises ImportError if it was not built."""
+    """The compiled forwarder. Raises ModuleNotFoundError if it was not built, ImportError if it does not fit."""
     native = importlib.import_module("relay.rtc._forwarding")
+    built = getattr(native, "INTERFACE", None)
+    if built != _INTERFACE:
+        # A library that stayed behind when the source beside it changed.
+        raise ImportError(f"it was built from another version (interface {built}, not {_INTERFACE}): build it again")
     native.configure(DATA, VIEW, READ_BYTES, *srtp_functions(), {each.name: each for each in DropCause})
     return native
 
@@ -41,7 +49,9 @@ def choose(wanted: str) -> str:
             implementation = load_native()
         except ImportError as error:
             if wanted == "native":
-                raise ImportError(f"{FORWARDER_ENV}=native: the compiled forwarder was not built ({error})") from error
+                raise ImportError(f"{FORWARDER_ENV}=native: no compiled forwarder: {error}") from error
+            if not isinstance(error, ModuleNotFoundError):
+                _LOG.warning("the forwarder in Python serves, the compiled one cannot: %s", error)
     for name in ("Forwarder", "Reader", "Poller"):
         globals()[name] = getattr(implementation, name)
     return "python" if implementation is forwarding_python else "native"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import Counter
@@ -252,15 +253,17 @@ class Reader:
 
         Once what was queued before is read, the kernel need not say any more whose a datagram is.
         """
-        self._peer = address
+        self._peer, self._only_peer = address, None
 
     def close(self) -> None:
         """Read no more, forget every route."""
         self.open = False
+        self._peer = self._only_peer = None
+        self._reads = range(0)
         self._routes.clear()
 
     def read(self) -> None:
-        """Read what is there."""
+        """Read what is there; nothing once closed."""
         receive, peer, routes = self._receive, self._only_peer, self._routes
         for _ in self._reads if peer is self._peer else _QUEUE:
             try:
@@ -318,12 +321,17 @@ class Poller:
     def remove(self, fd: int) -> None:
         """Serve it no more; before the socket is closed."""
         if self._readers.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+            # Of a socket that is closed the kernel knows no more.
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
 
     def serve(self) -> None:
         """Let each ready reader read, a bounded number of times."""
         readers = self._readers
         for _ in range(_ROUNDS):
+            if self._epoll.closed:
+                # The last socket was closed by what it had read.
+                return
             ready = self._epoll.poll(0, _BATCH)
             for fd, _ in ready:
                 reader = readers.get(fd)
@@ -333,8 +341,9 @@ class Poller:
                 return
 
     def close(self) -> None:
-        """Free the descriptor."""
+        """Free the descriptor, forget every reader."""
         self._epoll.close()
+        self._readers.clear()
 
 
 def _sender(sock: socket.socket, address: Address) -> Callable[[Datagram], bool]:

@@ -202,8 +202,10 @@ class _Lines:
             self.give_up(*place)
 
     def stray(self, host_index: int, address: Address, datagram: bytes) -> None:
-        """Give a datagram back to the main process."""
-        if self._stray_rate.take(self._clock()):
+        """Give a datagram back to the main process, which knows no port 0."""
+        if not address[1]:
+            self.judge.drop(DropCause.STRANGER)
+        elif self._stray_rate.take(self._clock()):
             self.main.stray(host_index, address, datagram)
         else:
             self.judge.drop(DropCause.RATE)

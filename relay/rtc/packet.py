@@ -22,6 +22,8 @@ _POINTER = ffi.from_buffer("char[]", DATA)
 SIZE = ffi.new("int *")
 # srtp_err_status_replay_fail and srtp_err_status_replay_old of libsrtp 2 (srtp.h), as a refusal.
 REPLAYED = frozenset({-9, -10})
+# How the compiled forwarder calls libsrtp; libsrtp 3 takes other arguments.
+_SIGNATURE = "srtp_err_status_t(*)(struct srtp_ctx_t_ *, void *, int *)"
 
 # What a sender takes: bytes, or a piece of the buffer, which it must have copied before it returns.
 Datagram = bytes | memoryview
@@ -70,6 +72,12 @@ class SrtpContext:
 
 
 def srtp_functions() -> tuple[int, int]:
-    """Where `srtp_unprotect` and `srtp_protect` are in memory: of the libsrtp that made the contexts."""
-    found = [ffi.cast("uintptr_t", ffi.addressof(lib, name)) for name in ("srtp_unprotect", "srtp_protect")]
-    return int(found[0]), int(found[1])
+    """Where `srtp_unprotect` and `srtp_protect` are in memory: of the libsrtp that made the contexts.
+
+    Raises ImportError where this libsrtp's take other arguments.
+    """
+    found = [ffi.addressof(lib, name) for name in ("srtp_unprotect", "srtp_protect")]
+    for each in found:
+        if ffi.typeof(each).cname != _SIGNATURE:
+            raise ImportError(f"pylibsrtp has another libsrtp: {ffi.typeof(each).cname}")
+    return int(ffi.cast("uintptr_t", found[0])), int(ffi.cast("uintptr_t", found[1]))

@@ -31,7 +31,8 @@ class UdpSocket:
     owner's count. At most `reads_per_wake` are read before the loop serves others: one where one peer talks, more on a
     shared port. `joins`: another process leads the port, and the socket is to be connected at once
     (relay/rtc/shared_port.py).
-    `fileno` names the socket while it is open. Raises OSError when the address cannot be bound.
+    `fileno` names the socket while it is open. Raises OSError when the address cannot be bound, or the socket not be
+    watched.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class UdpSocket:
         *,
         joins: bool = False,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = join(host, port) if joins else socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -56,13 +58,12 @@ class UdpSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
             if not joins:
                 self._socket.bind((host, port))
+            self.fileno = self._socket.fileno()
+            self._reader = forwarding.Reader(self._socket, on_read, dropped, reads_per_wake, _fault)
+            _watch(self._loop, self.fileno, self._reader)
         except OSError as error:
             self._socket.close()
             raise OSError(error.errno, f"UDP {host} port {port}: {error.strerror}") from error
-        self.fileno = self._socket.fileno()
-        self._reader = forwarding.Reader(self._socket, on_read, dropped, reads_per_wake, _fault)
-        self._loop = asyncio.get_running_loop()
-        _watch(self._loop, self._socket.fileno(), self._reader)
 
     @property
     def port(self) -> int:
@@ -133,9 +134,15 @@ def _watch(loop: asyncio.AbstractEventLoop, fd: int, reader: forwarding.Reader) 
         return
     poller = _POLLERS.get(loop)
     if poller is None:
-        poller = _POLLERS[loop] = forwarding.Poller()
+        poller = forwarding.Poller()
+        # First, because the system may refuse: a poller that nobody watches would make every later socket deaf.
         loop.add_reader(poller.fileno(), poller.serve)
-    poller.add(fd, reader)
+        _POLLERS[loop] = poller
+    try:
+        poller.add(fd, reader)
+    except OSError:
+        _dismiss_idle(loop, poller)
+        raise
 
 
 def _unwatch(loop: asyncio.AbstractEventLoop, fd: int) -> None:
@@ -144,8 +151,12 @@ def _unwatch(loop: asyncio.AbstractEventLoop, fd: int) -> None:
         loop.remove_reader(fd)
         return
     poller.remove(fd)
+    _dismiss_idle(loop, poller)
+
+
+def _dismiss_idle(loop: asyncio.AbstractEventLoop, poller: forwarding.Poller) -> None:
+    """Close a poller with the last socket, so that a loop that ends leaves nothing open."""
     if not len(poller):
-        # With the last socket, so that a loop that ends leaves nothing open.
         del _POLLERS[loop]
         loop.remove_reader(poller.fileno())
         poller.close()

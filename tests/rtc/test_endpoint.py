@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from aioice import stun
@@ -13,6 +14,7 @@ from aioice import stun
 from relay.core.rtp import DropCause
 from relay.rtc.endpoint import Endpoint
 from relay.rtc.ice_lite import MAX_PATHS, IceLiteAgent, Inlets, SeenChecks
+from relay.rtc.outpost import Outpost
 from relay.rtc.packet import READ_BYTES, VIEW, load
 from relay.rtc.path import Path, Transport
 
@@ -392,3 +394,28 @@ def test_seen_checks_are_few_bits_and_rarely_taken_for_others():
         seen.add(each)
     assert all(each in seen for each in hour)
     assert sum(source.randbytes(12) in seen for _ in range(10_000)) < 50
+
+
+async def test_nobody_has_port_0(endpoint):
+    """Such a datagram can be made, and no answer can be sent: it proves nothing and goes to no other process."""
+    agent, taken = agent_of(endpoint)
+    asked = []
+    endpoint._elsewhere = SimpleNamespace(
+        take_check=lambda *given: asked.append(given) or True,
+        take=lambda *given: asked.append(given) or True,
+        yields=lambda path: True,
+    )
+    for datagram in (check(agent), check(agent, username="others:peer"), RTP):
+        arrive(endpoint, datagram, ("192.0.2.1", 0))
+    assert (agent.selected, held(endpoint), len(taken), asked) == (None, set(), 0, [])
+    assert endpoint.dropped == {DropCause.STRANGER: 3}
+
+
+async def test_a_worker_gives_nothing_from_port_0_back(endpoint):
+    """One that names such an address is taken for a broken one, and ended (relay/workers/codec.py)."""
+    given, (agent, _) = [], agent_of(endpoint)
+    worker = Outpost(SimpleNamespace(stray=lambda *back: given.append(back)), ("127.0.0.1",), endpoint.port)
+    worker.on_datagram_from_front(0, THERE, check(agent))
+    worker.on_datagram_from_front(0, ("192.0.2.1", 0), check(agent))
+    assert ([address for _, address, _ in given], worker.dropped) == ([THERE], {DropCause.STRANGER: 1})
+    worker.close()

@@ -6,8 +6,11 @@ import gc
 import random
 import select
 import socket
+import subprocess
+import sys
 from collections import Counter
 from struct import pack
+from types import ModuleType
 from weakref import ref
 
 import pylibsrtp
@@ -16,6 +19,7 @@ import pytest
 from relay.config_sources import FORWARDER_ENV
 from relay.core.rtp import DropCause
 from relay.rtc import forwarding, forwarding_python
+from relay.rtc import packet as packet_buffer
 from relay.rtc.packet import DATA, READ_BYTES, VIEW, SrtpContext, load
 
 INBOUND, OUTBOUND = pylibsrtp.Policy.SSRC_ANY_INBOUND, pylibsrtp.Policy.SSRC_ANY_OUTBOUND
@@ -445,11 +449,50 @@ def test_the_environment_chooses(native):
 
 def test_a_wish_that_cannot_be_met_is_an_error(monkeypatch):
     def absent():
-        raise ImportError("no such module")
+        raise ModuleNotFoundError("no such module")
 
     monkeypatch.setattr(forwarding, "load_native", absent)
-    with pytest.raises(ImportError, match=f"{FORWARDER_ENV}=native: .* was not built"):
+    with pytest.raises(ImportError, match=f"{FORWARDER_ENV}=native: no compiled forwarder: no such module"):
         forwarding.choose("native")
     assert forwarding.choose("auto") == "python"
     monkeypatch.undo()
     forwarding.choose(forwarding.NAME)
+
+
+@pytest.mark.parametrize("interface", [None, 0, 1 << 20])
+def test_a_library_of_another_version_is_left_alone_with_a_warning(monkeypatch, caplog, interface):
+    """Left behind by an earlier build: nothing of it is called."""
+    stale = ModuleType("relay.rtc._forwarding")
+    if interface is not None:
+        stale.INTERFACE = interface
+    monkeypatch.setitem(sys.modules, stale.__name__, stale)
+    with pytest.raises(ImportError, match=f"{FORWARDER_ENV}=native: .*interface {interface}, .*build it again"):
+        forwarding.choose("native")
+    assert forwarding.choose("auto") == "python"
+    assert [each.getMessage() for each in caplog.records if "build it again" in each.getMessage()]
+    monkeypatch.undo()
+    forwarding.choose(forwarding.NAME)
+
+
+def test_a_libsrtp_that_takes_other_arguments_is_not_called(native, monkeypatch):
+    monkeypatch.setattr(packet_buffer, "_SIGNATURE", "int(*)(void *, size_t)")
+    with pytest.raises(ImportError, match="another libsrtp"):
+        forwarding.load_native()
+
+
+def test_a_buffer_without_room_for_what_protecting_adds_is_refused(native):
+    """In a process of its own: the buffer is taken once."""
+    asked = (
+        "from relay.rtc import _forwarding, packet; from relay.core.rtp import DropCause as D\n"
+        "few, causes = bytearray(2048), {each.name: each for each in D}\n"
+        "_forwarding.configure(few, memoryview(few), 2048, *packet.srtp_functions(), causes)"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert "ValueError: the packet buffer is too small" in done.stderr
+
+
+@pytest.mark.parametrize("arrival", [float("nan"), float("inf"), -float("inf")])
+def test_no_time_of_arrival_is_an_error(forwarder, arrival):
+    clear = pack("!BBHII", 0x80, PAYLOAD_TYPE, 1, 960, 7)
+    with pytest.raises((ValueError, OverflowError)):
+        leg().on_packet(load(srtp(b"i" * 28, OUTBOUND).protect(clear)), arrival)
