@@ -37,7 +37,7 @@ from relay.early import EarlySessions
 from relay.errors import ConfigError
 from relay.hang_up_list import HangUpList
 from relay.kept_calls import KeptCalls
-from relay.load import watch_load
+from relay.load import max_files, watch_load
 from relay.media_host import MediaHost, media_host
 from relay.policies import Policies, PolicySource, documents_at, one_policy
 from relay.registry import Registry
@@ -47,6 +47,10 @@ from relay.rtc.check_peer import ConnectionChecks
 from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
 from relay.telemetry.workers import WorkerMetrics
 from relay.upstream import create_upstream
+
+_MOST_HTTP_CONNECTIONS = 2_000
+# Whoever can connect, with or without a key, must not be able to use up the open files that sessions need.
+_HTTP_SHARE_OF_FILES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,14 @@ def _public_listener(
     certificate = _certificate(settings)
     if certificate is not None:
         telemetry.service.watch_expiry("tls_cert", lambda: certificate.expires_at)
-    return Listener(application, host=http.host, port=http.port, telemetry=telemetry.doors, certificate=certificate)
+    return Listener(
+        application,
+        host=http.host,
+        port=http.port,
+        telemetry=telemetry.doors,
+        certificate=certificate,
+        max_connections=min(_MOST_HTTP_CONNECTIONS, max_files() // _HTTP_SHARE_OF_FILES or _MOST_HTTP_CONNECTIONS),
+    )
 
 
 def _operations_listener(

@@ -90,7 +90,7 @@ class EarlySessions:
             identity, policy = each.request.identity, each.conversation.policy
             if policies.switch.stops(identity.tenant, policy.name):
                 self._end(key_id, EarlyOutcome.STOPPED, EndReason.POLICY_KILLED)
-            elif policies.now_for(identity, each.request.model_asked) != policy:
+            elif not _still_holds(each, policies):
                 self._end(key_id, EarlyOutcome.OTHER_POLICY)
 
     def drain(self) -> None:
@@ -115,6 +115,14 @@ class EarlySessions:
         if refusal is not None:
             self._refused[key_id] = refusal
             asyncio.get_running_loop().call_later(REFUSAL_SECONDS, self._refused.pop, key_id, None)
+
+
+def _still_holds(waiting: _Waiting, policies: Policies) -> bool:
+    request = waiting.request
+    try:
+        return policies.now_for(request.identity, request.model_asked) == waiting.conversation.policy
+    except Exception:  # noqa: BLE001 - as with sessions that run: one fault must not keep the kill switch from others
+        return False
 
 
 def _asked(request: OpenRequest) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from relay.kept_calls import KeptCall, KeptCalls
@@ -80,9 +80,15 @@ class HangUpList:
 
     async def call(self, key: ServiceKey, offer: str, deployment: str) -> ServiceCall:
         """Post an offer; the call is kept from the moment its answer is read. Raises ServiceError."""
-        call = await self._upstream.call(key, offer, deployment)
+        try:
+            call = await self._upstream.call(key, offer, deployment)
+        except ServiceError as error:
+            if error.call_id is not None:
+                # No session has it, so that none will hang it up.
+                self._begin(self._keep(error.call_id), attempts=0)
+            raise
         if call.call_id is not None:
-            self._note(self._kept.add, KeptCall(call.call_id, self._service, self._clock()))
+            self._keep(call.call_id)
         return call
 
     async def hang_up(self, call: ServiceCall) -> None:
@@ -109,7 +115,8 @@ class HangUpList:
             self._telemetry.warn("calls_left_over", calls=len(left))
         for call in left:
             if call.service == self._service:
-                self._begin(call, attempts=0)
+                # By a clock that was ahead it would be tried until that time came.
+                self._begin(replace(call, at=min(call.at, self._clock())), attempts=0)
             else:
                 # The credential is for the service that is configured now, and no other shall see it.
                 self._give_up(call, 0, "its service is not the one of upstream.endpoint")
@@ -124,6 +131,11 @@ class HangUpList:
         if self._kept.calls:
             self._telemetry.warn("calls_not_hung_up", calls=len(self._kept.calls), kept=self._kept.lasting)
         self._kept.close()
+
+    def _keep(self, call_id: str) -> KeptCall:
+        kept = KeptCall(call_id, self._service, self._clock())
+        self._note(self._kept.add, kept)
+        return kept
 
     def _begin(self, call: KeptCall, attempts: int) -> None:
         task = asyncio.create_task(self._until_over(call, attempts), name=f"hang up {call.call}")

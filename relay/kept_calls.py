@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -139,11 +140,11 @@ class KeptCalls:
                     self.calls.pop(over, None)
                 case {"call": str(call), "service": str(service), "at": float() | int() as at} if _CALL_ID.fullmatch(
                     call
-                ):
+                ) and math.isfinite(at):
                     self.calls[call] = KeptCall(call, service, float(at))
                 case _:
                     return False
-        except (ValueError, RecursionError):
+        except (ValueError, OverflowError, RecursionError):
             return False
         return len(self.calls) <= MOST_CALLS
 

@@ -67,12 +67,14 @@ class Registry:
             return
         try:
             policy = self._policies.admit_key(request.identity, request.model_asked)
-            if policy is None:
-                return
-            self._admit()
         except ApiError:
-            policy = None
-        if policy is None or not early.has_room(request.owner):
+            early.turned_away()
+            return
+        if policy is None:
+            return
+        # The key was minted whatever becomes of this: nobody is refused, and nobody is to come back.
+        full = self._draining or self._headroom.lacks(len(self._live), time.monotonic()) is not None
+        if full or not early.has_room(request.owner):
             early.turned_away()
         else:
             early.keep(key_id, request, self._begin(request, policy), seconds)

@@ -17,7 +17,17 @@ from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, in_dialec
 from relay.api.telemetry_port import AuthMethod
 from relay.core.client_stats import client_stats
 from relay.core.doors import Opened, OpenRequest
-from relay.core.ephemeral_keys import Begun, EphemeralKeys, Grant, InUse, Replay, Unknown, key_id
+from relay.core.ephemeral_keys import (
+    SECONDS_PER_TRY,
+    Begun,
+    EphemeralKeys,
+    Grant,
+    InUse,
+    Replay,
+    TriedTooOften,
+    Unknown,
+    key_id,
+)
 from relay.core.lifecycle import Dialect
 from relay.errors import ApiError, ErrorCode
 
@@ -111,19 +121,23 @@ class CallDoors:
                 self.keys.release(value)
                 raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
             case Begun(grant):
-                wanted = replace(_open_request(request, offer, wish, grant), key_id=key_id(value))
-                return self._answer(await self._open(value, wanted), value)
+                return self._answer(await self._open(request, value, offer, wish, grant), value)
             case Replay(session_id, answer):
                 return self._answer(Opened(session_id, answer), value)
             case InUse():
                 # Retrying at once would only meet the first request again.
                 no_retry = {"x-should-retry": "false"}
                 raise ApiError(409, ErrorCode.KEY_IN_USE, "This key is opening a session already.", headers=no_retry)
+            case TriedTooOften():
+                retry = {"retry-after": str(SECONDS_PER_TRY), "retry-after-ms": str(SECONDS_PER_TRY * 1000)}
+                message = "Too many offers with this key; try again later."
+                raise ApiError(429, ErrorCode.RATE_LIMIT_EXCEEDED, message, headers=retry)
             case Unknown():
                 raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
 
-    async def _open(self, value: str, wanted: OpenRequest) -> Opened:
+    async def _open(self, request: web.Request, value: str, offer: str, wish: Wish, grant: Grant) -> Opened:
         try:
+            wanted = replace(_open_request(request, offer, wish, grant), key_id=key_id(value))
             opened = await self.sessions.open(wanted)
         except BaseException:  # cancellation too: the client that left may come back with its key
             self.keys.release(value)

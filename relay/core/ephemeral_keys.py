@@ -14,6 +14,7 @@ from typing import Any
 
 from relay.core.lifecycle import Dialect
 from relay.core.policy_resolve import Identity
+from relay.core.quota import TokenBucket
 
 PREFIX = "ek_"
 MATERIAL_BYTES = 32
@@ -21,6 +22,10 @@ MATERIAL_BYTES = 32
 SPENT_SECONDS = 7200.0
 AFTER_END_SECONDS = 300.0
 _PURGE_EVERY_SECONDS = 10.0
+# Offers that one key may be tried with: at once, and then one in so many seconds. A refusal leaves a key as it was, and
+# every try may cost a set-up and a call at the service: a key in a browser must not be enough to keep others out.
+TRIES_AT_ONCE = 10
+SECONDS_PER_TRY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ class InUse:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedTooOften:
+    """The key is good and was tried with too many offers; another may be served after `SECONDS_PER_TRY`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """No such key, or no longer."""
 
@@ -100,6 +110,7 @@ class _Stage(Enum):
 class _Key:
     grant: Grant
     expires_at: float
+    tries: TokenBucket
     # What was asked for as text: read, it takes many times the bytes that are counted.
     wish: bytes | None = None
     stage: _Stage = _Stage.FRESH
@@ -136,17 +147,20 @@ class EphemeralKeys:
         expires_at = int(now) + lifetime
         asked = grant.client_session
         wish = None if asked is None else json.dumps(asked, separators=(",", ":")).encode()
-        self._keys[_digest(value)] = _Key(replace(grant, client_session=None), expires_at, wish)
+        tries = TokenBucket(1 / SECONDS_PER_TRY, TRIES_AT_ONCE, now)
+        self._keys[_digest(value)] = _Key(replace(grant, client_session=None), expires_at, tries, wish)
         self._bytes_held += grant.size
         return Minted(value, expires_at)
 
-    def begin(self, value: str, offer: str, now: float) -> Begun | Replay | InUse | Unknown:
+    def begin(self, value: str, offer: str, now: float) -> Begun | Replay | InUse | TriedTooOften | Unknown:
         """Start to use a key for an offer."""
         key = self._keys.get(_digest(value))
         if key is None or (key.stage is _Stage.FRESH and key.expires_at <= now):
             return Unknown()
         match key.stage:
             case _Stage.FRESH:
+                if not key.tries.take(now):
+                    return TriedTooOften()
                 key.stage = _Stage.IN_USE
                 key.offer_hash = _digest(offer)
                 asked = None if key.wish is None else json.loads(key.wish)

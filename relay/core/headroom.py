@@ -124,14 +124,22 @@ class Headroom:
 
     def judge(self, sessions: int, now: float) -> Shortage | None:
         """Whether one more than so many sessions may come in: None, or what is short."""
+        lacking = self.lacks(sessions, now)
+        if lacking is not Resource.SETUPS:
+            return None if lacking is None else Shortage(lacking, _RETRY_SECONDS)
+        free = self._free_cores()
+        # A line longer than the longest wait is none: whoever asks again and again moves nobody further back.
+        self._refused = min(self._refused + self._cost, _LONGEST_RETRY_SECONDS * free)
+        return Shortage(Resource.SETUPS, min(1 + (self._owed + self._refused) / free, _LONGEST_RETRY_SECONDS))
+
+    def lacks(self, sessions: int, now: float) -> Resource | None:
+        """What one more than so many sessions would lack now, if nobody is told to come back for it."""
         short = self.short(sessions, now)
         if short:
-            return Shortage(short[0], _RETRY_SECONDS)
-        if not self._limits.setups or self._owed + self._cost <= self._limits.setups * self._cost:
-            return None
-        self._refused += self._cost
-        seconds = 1 + (self._owed + self._refused) / self._free_cores()
-        return Shortage(Resource.SETUPS, min(seconds, _LONGEST_RETRY_SECONDS))
+            return short[0]
+        limits = self._limits
+        fits = not limits.setups or self._owed + self._cost <= limits.setups * self._cost
+        return None if fits else Resource.SETUPS
 
     def begin(self, now: float) -> None:
         """A session that was let in begins to be set up."""

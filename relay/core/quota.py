@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class TokenBucket:
-    """Allows `rate` takes a second on average and bursts of `burst`; `now` is in seconds of any monotonic clock."""
+    """Allows `rate` takes a second on average and bursts of `burst`; `now` is in seconds.
+
+    A clock that is set back gives nothing and takes nothing.
+    """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
 
@@ -16,7 +19,7 @@ class TokenBucket:
 
     def take(self, now: float, amount: float = 1) -> bool:
         """Take so many tokens; False, and none is taken, if there are fewer."""
-        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._updated) * self._rate)
         self._updated = now
         if self._tokens < amount:
             return False

@@ -245,7 +245,10 @@ class ClientSide:
         """A new peer, in place of one that was still connecting."""
         if remote.origin in self._departed:
             raise ReofferError(ErrorCode.PEER_GONE, "This peer connection was given up; offer a new one.")
-        if not self.may_return and not self.awaited:
+        # The first client has one try, whether the session began with it or before it: no limit of the policy counts
+        # before it is there, so that one try after the other would keep a session for ever.
+        not_yet = self._newcomer is not None if self.awaited else not self.may_return
+        if not_yet:
             raise ReofferError(ErrorCode.SESSION_NOT_ACTIVE, "The session is not set up yet; try again.", 1)
         now = time.monotonic()
         if self._gone is not None and now >= self._gone.until:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,8 +25,9 @@ GIVEN_SECONDS = 10.0
 # Addresses given and not claimed; the oldest is forgotten for the newest, and its datagrams are strangers' until the
 # next check.
 GIVEN_ADDRESSES = 16_384
-# More than sessions have paths; a claim above it is given up.
-HELD_ADDRESSES = 65_536
+# Of one worker, and more than its sessions have paths; a claim above it is given up. A worker that was taken over can
+# fill its own share and no other's.
+HELD_ADDRESSES = 16_384
 
 # What one session may have handed over in a second, media included where its worker got no socket for it. Whoever
 # floods the name of one session costs the others of its worker nothing.
@@ -82,6 +83,7 @@ class Front:
         self._by_ufrag: dict[str, _Session] = {}
         self._given: OrderedDict[_Place, _Given] = OrderedDict()
         self._held: dict[_Place, _Session] = {}
+        self._held_by: Counter[Taker] = Counter()
         endpoint.share(self)
 
     # --- what workers tell; a worker talks to hostile networks, so that nothing it says harms another's sessions ------
@@ -103,19 +105,22 @@ class Front:
         if _taker(before) is taker:
             return
         given = self._given_to(place)
-        if given is None or given.taker is not taker or len(self._held) >= HELD_ADDRESSES:
+        if given is None or given.taker is not taker or self._held_by[taker] >= HELD_ADDRESSES:
             # Claimed too late, or never given: what the address sends next decides anew.
             taker.give_up(host_index, address)
             return
         del self._given[place]
         self._held[place] = given
+        self._held_by[taker] += 1
         if before is not None:
+            self._held_by[before.taker] -= 1
             before.taker.give_up(host_index, address)
 
     def released(self, host_index: int, address: Address, taker: Taker) -> None:
         """The taker's session has no more use for an address."""
         if _taker(self._held.get((host_index, address))) is taker:
             del self._held[host_index, address]
+            self._held_by[taker] -= 1
 
     def send(self, host_index: int, address: Address, datagram: bytes, taker: Taker) -> None:
         """Send from the public port, to an address that is the taker's."""
@@ -143,6 +148,7 @@ class Front:
         """A worker is gone: its sessions are unknown and its addresses are nobody's."""
         self._by_ufrag = {ufrag: each for ufrag, each in self._by_ufrag.items() if each.taker is not taker}
         self._held = {place: each for place, each in self._held.items() if each.taker is not taker}
+        self._held_by.pop(taker, None)
         for place in [place for place, given in self._given.items() if given.session.taker is taker]:
             del self._given[place]
 
@@ -187,18 +193,21 @@ class Front:
     # --- whose an address is ------------------------------------------------------------------------------------------
 
     def _give(self, place: _Place, session: _Session, datagram: bytes) -> None:
+        if not self._hand(place, session, session.taker, datagram):
+            return  # nor does a flood that names it, from any number of addresses, push out those of others
         # Also when it holds the address: its word that it released it may be under way.
         self._given.pop(place, None)
         self._given[place] = _Given(session, self._clock() + GIVEN_SECONDS)
         if len(self._given) > GIVEN_ADDRESSES:
             self._given.popitem(last=False)
-        self._hand(place, session, session.taker, datagram)
 
-    def _hand(self, place: _Place, session: _Session, taker: Taker, datagram: bytes) -> None:
-        if session.rate.take(self._clock()):
+    def _hand(self, place: _Place, session: _Session, taker: Taker, datagram: bytes) -> bool:
+        may = session.rate.take(self._clock())
+        if may:
             taker.take_datagram(*place, datagram)
         else:
             self._endpoint.drop(DropCause.RATE)
+        return may
 
     def _given_to(self, place: _Place) -> _Session | None:
         given = self._given.get(place)

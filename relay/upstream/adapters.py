@@ -212,7 +212,7 @@ def _sdp(reply: Reply) -> str:
     except UnicodeDecodeError:
         answer = ""
     if not answer.startswith("v=0"):
-        raise _invalid(Operation.CALL, reply, "the answer is no SDP")
+        raise _invalid(Operation.CALL, reply, "the answer is no SDP", _call_id(reply.location))
     return answer
 
 
@@ -225,7 +225,8 @@ def _call_id(location: str | None) -> str | None:
     return last if _CALL_ID.fullmatch(last) else None
 
 
-def _invalid(operation: Operation, reply: Reply, detail: str) -> ServiceError:
+def _invalid(operation: Operation, reply: Reply, detail: str, call_id: str | None = None) -> ServiceError:
     return ServiceError(
-        ServiceRefusal.INVALID_ANSWER, operation, detail, status=reply.status, request_id=reply.request_id
-    )
+        ServiceRefusal.INVALID_ANSWER, operation, detail, status=reply.status, request_id=reply.request_id,
+        call_id=call_id,
+    )  # fmt: skip

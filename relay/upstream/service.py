@@ -37,7 +37,8 @@ class ServiceError(Exception):
     """The service refused or could not be asked.
 
     `detail` is for the log: bounded, one line, without credentials and without anything the relay sent. `status` and
-    `request_id` are None when no answer arrived; `retry_after_ms` lies in 0 to 3,600,000.
+    `request_id` are None when no answer arrived; `retry_after_ms` lies in 0 to 3,600,000. `call_id` is of a call that
+    the service accepted with an answer that is none: it lives, and is to be hung up.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ServiceError(Exception):
         status: int | None = None,
         retry_after_ms: int | None = None,
         request_id: str | None = None,
+        call_id: str | None = None,
     ) -> None:
         super().__init__(f"{operation.value}: {refusal.value} (status {status}, request {request_id}): {detail}")
         self.refusal = refusal
@@ -57,6 +59,7 @@ class ServiceError(Exception):
         self.status = status
         self.retry_after_ms = retry_after_ms
         self.request_id = request_id
+        self.call_id = call_id
 
 
 @dataclass(frozen=True, slots=True)

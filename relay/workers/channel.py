@@ -65,6 +65,11 @@ class Channel:
         """Whether nothing can be sent or received any more."""
         return self._socket.fileno() < 0
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait for the peer to read what the kernel holds for it."""
+        return len(self._waiting)
+
     def send(self, message: bytes, passed: socket.socket | None = None) -> None:
         """Send, or keep until the peer reads; of no effect on a closed channel. `passed` is the channel's from now on.
 

@@ -55,7 +55,7 @@ class WorkerPool:
         await asyncio.gather(*(place.close() for place in self._places))
 
     def start(self, start: SessionStart, emit: Callable[[Fact], None]) -> RemoteSession:
-        """Begin a session in the worker with the fewest; of equals, in the one that works least.
+        """Begin a session in the worker with the fewest, of those that answer; of equals, in the one that works least.
 
         Raises ApiError while no worker is ready.
         """
@@ -63,7 +63,7 @@ class WorkerPool:
         if not ready:
             retry = {"retry-after": _RETRY_AFTER_SECONDS}
             raise ApiError(503, ErrorCode.AT_CAPACITY, "The relay is starting; try again.", headers=retry)
-        return min(ready, key=lambda worker: (worker.sessions, worker.cpu_share)).start(start, emit)
+        return min(ready, key=lambda worker: (worker.silent, worker.sessions, worker.cpu_share)).start(start, emit)
 
     async def refresh(self, seconds: float) -> None:
         """Ask every worker for its counters, at most for so long; of a slower one the last figures stand."""
@@ -154,6 +154,8 @@ class _Place:
             return await self.worker.run(self._set_up)
         except OSError as error:
             return f"cannot start: {error.strerror}"
+        except Exception as error:  # noqa: BLE001 - a place that nobody keeps would stay empty without a word
+            return f"cannot start: {type(error).__name__}: {error}"
 
     def _succeed(self) -> None:
         """Put a new worker in the place of one that is gone, and keep what that one counted."""

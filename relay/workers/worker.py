@@ -16,6 +16,7 @@ from pathlib import Path
 import relay
 from relay.core.headroom import Headroom, LoadSample
 from relay.core.lifecycle import EndSession, Fact, SessionStart
+from relay.core.rtp import DropCause
 from relay.core.stun import Address
 from relay.errors import ConfigError, EndReason
 from relay.load import available_cores
@@ -58,10 +59,17 @@ START_SECONDS = 60.0
 BEAT_SECONDS = 1.0
 # Counted in beats and not in time: while this process itself is held up it blames nobody.
 MOST_UNANSWERED = 10
+# One that leaves so many unanswered is given sessions only if all do.
+SILENT_UNANSWERED = 3
 STOP_SECONDS = 5.0
 # A process that hung up by itself is leaving; what it exits with says why.
 EXIT_SECONDS = 1.0
 MOST_UFRAGS = 100_000
+# RFC 8839 section 5.4.
+MOST_UFRAG_CHARACTERS = 256
+# With so many orders unread, what comes from the network is not sent to a worker: it may be lost, and a flood of it
+# must not make the channel overflow, which would cost the worker its life, nor keep connections open in this process.
+MOST_UNREAD = 256
 _ROOT = str(Path(relay.__file__).resolve().parent.parent)
 # -P: what lies in the working directory is not imported.
 PROGRAM = ("-P", "-m", "relay.workers.process")
@@ -87,7 +95,6 @@ class Worker:
         self.addresses: tuple[AdvertisedAddress, ...] = ()
         self.load = Load()
         self.cpu_share = 0.0
-        self.dropped: Counter[str] = Counter()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.pid: int | None = None
         self._telemetry = telemetry
@@ -99,6 +106,8 @@ class Worker:
         self._unanswered = 0
         self._measuring: asyncio.Future[None] | None = None
         self._measured = 0
+        self._dropped: Counter[str] = Counter()
+        self._not_sent = 0
         self._cpu_seconds_at_beat = 0.0
         self._stopping: asyncio.TimerHandle | None = None
 
@@ -108,6 +117,16 @@ class Worker:
     def sessions(self) -> int:
         """How many it has."""
         return len(self._sessions)
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has not answered for some seconds: it may be stuck, or about to be lost."""
+        return self._unanswered >= SILENT_UNANSWERED
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """What no session of it took, by cause, and what was not even sent to it."""
+        return self._dropped + Counter({DropCause.RATE.value: self._not_sent})
 
     def start(self, start: SessionStart, emit: Callable[[Fact], None]) -> RemoteSession:
         """Begin a session in this worker."""
@@ -166,11 +185,17 @@ class Worker:
 
     def take_datagram(self, host_index: int, address: Address, datagram: bytes) -> None:
         """Take what came to the public port and is for a session here."""
-        self._send(TakeDatagram(host_index, address, datagram))
+        if self._is_behind():
+            self._not_sent += 1
+        else:
+            self._send(TakeDatagram(host_index, address, datagram))
 
     def take_connection(self, sock: socket.socket, address: Address, first: bytes) -> None:
         """Take a connection and what was read of it."""
         if self._channel is None or self._channel.closed:
+            sock.close()
+        elif self._is_behind():
+            self._not_sent += 1
             sock.close()
         else:
             self._channel.send(encode_order(TakeConnection(address, first)), sock)
@@ -178,6 +203,9 @@ class Worker:
     def give_up(self, host_index: int, address: Address) -> None:
         """Tell it that an address is another worker's now."""
         self._send(GiveUp(host_index, address))
+
+    def _is_behind(self) -> bool:
+        return self._channel is not None and self._channel.waiting >= MOST_UNREAD
 
     # --- the process -------------------------------------------------------------------------------------------------
 
@@ -298,8 +326,8 @@ class Worker:
         match report:
             case ListenFor(ufrag):
                 self._ufrags.add(ufrag)
-                if len(self._ufrags) > MOST_UFRAGS:
-                    raise CodecError("too many sessions to listen for")
+                if len(self._ufrags) > MOST_UFRAGS or len(ufrag) > MOST_UFRAG_CHARACTERS:
+                    raise CodecError("too many sessions to listen for, or none")
                 front.listen_for(ufrag, self)
             case Forget(ufrag):
                 self._ufrags.discard(ufrag)
@@ -316,7 +344,7 @@ class Worker:
     def _on_measured(self, number: int, load: Load, dropped: dict[str, int]) -> None:
         if self._measuring is None or number != self._measured:
             raise CodecError("figures nobody asked for")
-        self.dropped = Counter(dropped)
+        self._dropped = Counter(dropped)
         self._take_load(load)
         self._measuring.set_result(None)
         self._measuring = None

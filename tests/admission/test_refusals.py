@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import aiohttp
 from support.client import Client
+from support.resources import settled
 from support.service import CLIENT_KEY, bench, bounds
 from support.sessions import answered
 
@@ -65,3 +67,19 @@ async def test_the_count_of_sessions_is_a_resource_like_the_others():
         await client.connect()
         _, _, metrics = await told(world)
         assert 'relay_capacity_ratio{resource="sessions"} 0.5' in metrics
+
+
+async def test_whoever_only_connects_leaves_sessions_the_files_they_need(monkeypatch):
+    """Idle connections need no key: with no more than 1024 open files allowed they would fill them all."""
+    monkeypatch.setattr("relay.app.max_files", lambda: 40)
+    async with bench() as world, contextlib.AsyncExitStack() as stack:
+        closed = []
+        for _ in range(15):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+            stack.callback(writer.close)
+            closed.append(asyncio.create_task(reader.read()))
+        assert not await settled(lambda: sum(each.done() for each in closed) < 5)
+        assert sum(each.done() for each in closed) == 5
+        for each in closed:
+            each.cancel()
+        await asyncio.gather(*closed, return_exceptions=True)

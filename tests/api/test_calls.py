@@ -7,8 +7,9 @@ import json
 
 import pytest
 
+from relay.core.ephemeral_keys import TRIES_AT_ONCE
 from relay.core.lifecycle import Dialect
-from relay.errors import ErrorCode
+from relay.errors import ApiError, ErrorCode
 
 CALLS = "/v1/realtime/calls"
 BOUNDARY = "----boundary1234"
@@ -334,3 +335,29 @@ async def test_an_unexpected_failure_is_500_told_once_and_without_words(doors, f
     assert fields["where"].startswith("open:")
     assert "CANARY" not in repr(fields)
     assert facts.warnings.empty()
+
+
+async def test_one_key_cannot_begin_set_up_after_set_up(doors, client_key):
+    """What is refused costs a set-up all the same: a key in a browser must not be enough to keep others out."""
+    key, other = await doors.key(), await doors.key()
+    doors.sessions.refusal = ApiError(400, ErrorCode.INVALID_OFFER, "no")
+    for _ in range(TRIES_AT_ONCE):
+        assert (await doors.call(key)).status == 400
+    answer = await doors.call(key)
+    assert answer.refusal == (429, "rate_limit_exceeded", None)
+    assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("6", "6000")
+    assert len(doors.sessions.requests) == TRIES_AT_ONCE
+    doors.sessions.refusal = None
+    # Neither another key nor the client key behind it is held up, and the key is good again soon.
+    assert (await doors.call(other)).status == (await doors.call(client_key)).status == 201
+    doors.clock.now += 6
+    assert (await doors.call(key)).status == 201
+
+
+async def test_a_key_is_free_again_whatever_breaks_before_the_session(doors, monkeypatch):
+    key = await doors.key()
+    monkeypatch.setattr("relay.api.calls.merged", lambda *_: 1 / 0)
+    assert (await doors.call(key)).status == 500
+    assert doors.facts.warnings.get_nowait()[0] == "request_failed"
+    monkeypatch.undo()
+    assert (await doors.call(key)).status == 201

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from relay.core.ephemeral_keys import (
     AFTER_END_SECONDS,
+    SECONDS_PER_TRY,
     SPENT_SECONDS,
+    TRIES_AT_ONCE,
     Begun,
     EphemeralKeys,
     Grant,
@@ -14,6 +16,7 @@ from relay.core.ephemeral_keys import (
     InUse,
     KeysExhaustedError,
     Replay,
+    TriedTooOften,
     Unknown,
 )
 from relay.core.lifecycle import Dialect
@@ -172,3 +175,29 @@ def test_at_most_one_session_ever_comes_of_one_key(steps):
 def spend(keys: EphemeralKeys, value: str) -> None:
     assert isinstance(keys.begin(value, "offer", NOW), Begun)
     keys.succeed(value, "rs_1", "answer", NOW)
+
+
+def test_a_key_is_tried_with_so_many_offers_at_once_and_then_at_a_rate(keys, value):
+    def tries(count: int, now: float) -> list[type]:
+        seen = []
+        for number in range(count):
+            seen.append(type(keys.begin(value, f"offer {number}", now)))
+            if seen[-1] is Begun:
+                keys.release(value)
+        return seen
+
+    other = keys.mint(material(8), GRANT, NOW, 60).value
+    assert tries(TRIES_AT_ONCE + 2, NOW) == [Begun] * TRIES_AT_ONCE + [TriedTooOften] * 2
+    assert isinstance(keys.begin(other, "offer", NOW), Begun)
+    # A clock that is set back gives nothing and takes nothing.
+    assert tries(1, NOW - 3600) == [TriedTooOften]
+    assert tries(2, NOW - 3600 + SECONDS_PER_TRY) == [Begun, TriedTooOften]
+
+
+def test_a_key_that_was_tried_too_often_is_good_and_not_in_use(keys, value):
+    for _ in range(TRIES_AT_ONCE):
+        keys.begin(value, "offer", NOW)
+        keys.release(value)
+    assert keys.begin(value, "offer", NOW) == TriedTooOften()
+    assert keys.holder(value, NOW) == Held("alice", None)
+    assert keys.begin(value, "offer", NOW + 60) == Unknown()

@@ -133,6 +133,26 @@ def test_those_refused_in_a_burst_are_told_to_come_back_one_after_the_other():
     assert max(each.retry_seconds for each in burst(room, now, 2000)) == 30
 
 
+def test_who_asks_again_and_again_moves_nobody_further_back_than_the_longest_wait():
+    room = Headroom(LIMITS, 0.0)
+    now = float(run(room, sample(cpu=0.365), 0, 30))
+    burst(room, now, 100_000)
+    now = float(run(room, sample(cpu=0.365), int(now), 31))
+    [*_, last] = burst(room, now, LIMITS.setups + 1)
+    assert last.retry_seconds < 2
+
+
+def test_whoever_only_looks_leaves_no_trace():
+    room = Headroom(LIMITS, 0.0)
+    now = float(run(room, sample(cpu=0.365), 0, 30))
+    assert room.lacks(LIMITS.max_sessions, now) is Resource.SESSIONS
+    for _ in range(LIMITS.setups):
+        assert room.lacks(0, now) is None
+        room.begin(now)
+    assert [room.lacks(0, now) for _ in range(1000)] == [Resource.SETUPS] * 1000
+    assert room.judge(0, now).retry_seconds < 2
+
+
 def test_the_rate_holds_while_set_ups_themselves_are_the_load():
     """What set-ups cost shows in the samples: it must not count against them a second time, nor be forgotten."""
     room = Headroom(LIMITS, 0.0)

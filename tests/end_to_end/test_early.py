@@ -193,6 +193,24 @@ async def test_a_client_that_does_not_arrive_ends_the_session(monkeypatch):
         await watch.hung_up()
 
 
+async def test_a_client_that_offers_again_and_again_keeps_no_session_without_coming():
+    """The policy's limits count from its arrival: it has one try, and the time of one."""
+    async with early(limits=bounds(ice_seconds=1)) as watch, client_of(watch) as client:
+        key = await client.mint()
+        await connected(watch)
+        offer = await client.offer()
+        status, _ = await client.post_offer(offer, key)
+        assert status == 201
+        async with Client(watch.world.url, CLIENT_KEY) as second:
+            status, refused = await second.reoffer(await second.offer(), client.location, key)
+        assert (status, json.loads(refused)["error"]["code"]) == (409, "session_not_active")
+        # The first offer once more is answered as before, and buys no time either.
+        assert (await client.reoffer(offer, client.location, key))[0] == 200
+        record = await watch.ended()
+        assert (record.reason, record.detail) == ("client_unreachable", "ice not done after 1 s")
+        await watch.hung_up()
+
+
 async def test_an_offer_that_cannot_be_served_is_refused_and_the_next_one_served():
     async with early() as watch, client_of(watch) as client:
         key = await client.mint()
@@ -371,6 +389,8 @@ async def test_the_relay_has_no_more_sessions_than_it_may():
     async with early(10, limits=limits) as watch, Client(watch.world.url, CLIENT_KEY) as client:
         keys = [await client.mint() for _ in range(3)]
         assert (outcome(watch, "started"), outcome(watch, "full")) == (2, 1)
+        # Nobody was refused by that: the key was minted.
+        assert metric(watch, "relay_capacity_refusals_total", resource="sessions") == 0
         await connected(watch, 2)
         status, _, error = await answered(client, keys[2])
         assert (status, error["code"]) == (503, "at_capacity")

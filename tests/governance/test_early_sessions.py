@@ -9,6 +9,7 @@ import pytest
 
 from relay.conversation import Conversation
 from relay.core.doors import OpenRequest
+from relay.core.kill_switch import KillSwitch
 from relay.core.lifecycle import Dialect, SessionLimits
 from relay.core.policy import policy_from_instructions
 from relay.early import EarlySessions
@@ -113,3 +114,19 @@ async def test_one_owner_has_half_the_room_and_one_place_at_least(most, owned):
     assert not early.has_room("one more")
     early.drain()
     assert len(early) == 0
+
+
+async def test_a_fault_with_one_does_not_keep_the_kill_switch_from_the_others():
+    class Faulty:
+        switch = KillSwitch(policies=frozenset({"stopped"}))
+
+        def now_for(self, identity, model):
+            raise LookupError
+
+    early = EarlySessions(outcomes := Outcomes(), 4)
+    begin(early, "k1")
+    stopped = begin(early, "k2")
+    stopped.policy = replace(POLICY, name="stopped")
+    early.take_policies(Faulty())
+    assert stopped._early[0].reason == "policy_killed"
+    assert sorted(outcomes.seen[2:]) == [("other_policy", "rs_k1"), ("stopped", "rs_k2")]

@@ -10,7 +10,7 @@ from support.resources import held, nothing_left_since, settled
 
 from relay.hang_up_list import HangUpList, Patience
 from relay.kept_calls import KeptCall, KeptCalls
-from relay.upstream import ServiceError, ServiceKey
+from relay.upstream import Operation, ServiceError, ServiceKey, ServiceRefusal
 
 HERE = "https://one.example"
 KEY = ServiceKey("ek_1")
@@ -60,6 +60,20 @@ async def test_a_call_is_kept_until_it_is_hung_up(service, listed):
     await hang_ups.hang_up(call)
     assert hang_ups._kept.calls == {}
     assert service.asked == ["rtc_1"]
+
+
+async def test_a_call_that_was_accepted_with_a_useless_answer_is_hung_up(service, listed, metrics, monkeypatch):
+    async def accept(*_):
+        raise ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, "no SDP", status=201, call_id="rtc_7")
+
+    monkeypatch.setattr(service, "call", accept)
+    service.answers = [500]
+    hang_ups = listed()
+    with pytest.raises(ServiceError):
+        await hang_ups.call(KEY, "v=0", "d")
+    await until_over(hang_ups)
+    assert service.asked == ["rtc_7"] * 2
+    assert late(metrics, "done") == 1
 
 
 async def test_a_hang_up_that_fails_is_tried_until_it_does_not(service, listed, metrics):
@@ -119,6 +133,19 @@ async def test_what_the_service_must_have_ended_by_itself_is_given_up(service, l
     assert late(metrics, "given_up") == 1
     [line] = [line for line in logs if line["event"] == "hang_up_given_up"]
     assert (line["log_level"], line["call_id"], line["detail"]) == ("warning", "rtc_1", "told to")
+
+
+async def test_a_call_of_a_clock_that_was_ahead_is_not_tried_until_then(service, listed, metrics, clock, tmp_path):
+    dead = KeptCalls(tmp_path / "state")
+    dead.add(KeptCall("rtc_1", HERE, clock.now + 1e9))
+    dead.close()
+    service.answers = [500] * 1000
+    hang_ups = listed()
+    hang_ups.hang_up_what_was_left()
+    await service.news.wait()
+    clock.now += 3601
+    await until_over(hang_ups)
+    assert late(metrics, "given_up") == 1
 
 
 async def test_after_a_restart_what_was_left_is_hung_up_a_few_at_a_time(service, listed, metrics, tmp_path):

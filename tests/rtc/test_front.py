@@ -496,3 +496,46 @@ async def test_a_check_for_a_session_that_was_forgotten_under_way_is_counted_onc
     await turns()
     assert worker.outpost.dropped == {DropCause.STRANGER: 1}
     assert len(worker.given) == 2
+
+
+async def test_a_flood_that_names_one_session_pushes_out_no_address_of_another(relay, peer, monkeypatch):
+    monkeypatch.setattr(front, "HANDED_A_SECOND", 10.0)
+    monkeypatch.setattr(front, "GIVEN_ADDRESSES", 12)
+    worker = relay.workers[0]
+    (flooded, _), (neighbour, _) = worker.agent(), worker.agent()
+    await heard()
+    worker.stuck = True
+    peer.send(check(neighbour))
+    await until(lambda: len(worker.given) == 1)
+    flood = [Peer(relay) for _ in range(30)]
+    for each in flood:
+        each.send(check(flooded, key="another password, wrong"))
+    await until(lambda: relay.endpoint.dropped[DropCause.RATE] == 20)
+    worker.unstick()
+    await until(lambda: neighbour.selected)
+    await heard()
+    assert list(relay.front._held) == [(0, peer.address)]
+    for each in flood:
+        each.socket.close()
+
+
+async def test_a_worker_that_holds_all_it_may_takes_nothing_from_another(relay, monkeypatch):
+    monkeypatch.setattr(front, "HELD_ADDRESSES", 2)
+    (greedy, _), (modest, _) = relay.workers[0].agent(), relay.workers[1].agent()
+    await heard()
+    peers = [Peer(relay) for _ in range(4)]
+    for each in peers[:3]:
+        await each.proves(greedy)
+    await peers[3].proves(modest)
+    await heard()
+    assert [address for _, address in relay.front._held] == [each.address for each in (*peers[:2], peers[3])]
+    # What is released, or lost with its worker, is free again.
+    greedy.close()
+    await heard()
+    (again, _) = relay.workers[0].agent()
+    await heard()
+    await peers[0].proves(again)
+    await heard()
+    assert relay.front._held.keys() == {(0, peers[0].address), (0, peers[3].address)}
+    for each in peers:
+        each.socket.close()

@@ -187,11 +187,11 @@ async def test_odd_side_fields_of_a_mint_are_dropped(service, connect):
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff\xfe", b" v=0"])
 async def test_a_call_answer_that_is_no_sdp(service, connect, body):
-    service.will(HTTPStatus.CREATED, body)
+    service.will(HTTPStatus.CREATED, body, location="/openai/v1/realtime/calls/rtc_7")
     with pytest.raises(ServiceError) as caught:
         await connect().call(KEY, OFFER, "d")
     assert caught.value.refusal is ServiceRefusal.INVALID_ANSWER
-    assert caught.value.operation == "call"
+    assert (caught.value.operation, caught.value.call_id) == ("call", "rtc_7")
 
 
 def test_no_secret_in_print():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 
 import pytest
@@ -28,10 +29,13 @@ from relay.core.lifecycle import (
     SessionStart,
 )
 from relay.core.policy import policy_from_instructions
+from relay.core.rtp import DropCause
 from relay.errors import ApiError, ConfigError, EndReason
+from relay.load import open_files
 from relay.telemetry import Telemetry
 from relay.workers import pool as pool_module
 from relay.workers import worker as worker_module
+from relay.workers.channel import MAX_WAITING_BYTES
 from relay.workers.codec import CodecError, encode_report
 from relay.workers.messages import (
     Alive,
@@ -201,6 +205,24 @@ async def test_a_worker_that_does_not_answer_is_lost(monkeypatch):
         assert pool.figures()[0].cpu_seconds >= 1
 
 
+async def test_a_worker_that_is_stuck_is_given_no_session_while_another_answers(monkeypatch):
+    """It has the fewest as soon as it is stuck: all that is opened until it is found lost would go there."""
+    monkeypatch.setattr(worker_module, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(worker_module, "MOST_UNANSWERED", 10**6)
+    answers = (
+        f"while int(sys.argv[1]) == 2 and end.recv(65536): end.sendall({frame(encode_report(Alive(1, Load())))!r})"
+    )
+    monkeypatch.setattr(worker_module, "PROGRAM", program(frame(READY), f"{answers}\ntime.sleep(600)"))
+    pool = WorkerPool([SET_UP] * 2, Telemetry(CollectorRegistry()), None, Headroom(AdmissionLimits(100), 0.0))
+    await pool.open()
+    stuck, well = [place.worker for place in pool._places]
+    await eventually(lambda: stuck.silent and not well.silent)
+    for number in range(3):
+        pool.start(_named(number), [].append)
+    assert (stuck.sessions, well.sessions) == (0, 3)
+    await pool.close()
+
+
 async def test_what_a_worker_has_to_carry_counts_while_it_lives(monkeypatch):
     headroom = Headroom(AdmissionLimits(100), time.monotonic())
     alive = frame(encode_report(Alive(1, Load(open_files=50, max_files=100))))
@@ -213,6 +235,58 @@ async def test_what_a_worker_has_to_carry_counts_while_it_lives(monkeypatch):
         await eventually(in_use)
         pool._places[0].worker.stop()
         await eventually(lambda: not in_use())
+
+
+async def test_a_worker_that_does_not_read_is_sent_no_more_from_the_network(monkeypatch):
+    """A flood is dropped and counted: it costs neither the worker its life nor this process its descriptors."""
+    address = ("192.0.2.1", 9)
+    async with pool_of(monkeypatch, program(frame(READY), "time.sleep(600)")) as pool:
+        await pool.open()
+        worker = pool._places[0].worker
+        datagram, floods = os.urandom(1200), 2 * MAX_WAITING_BYTES // 1200
+        before = open_files()
+        with capture_logs() as lines:
+            for _ in range(floods):
+                worker.take_datagram(0, address, datagram)
+            for _ in range(100):
+                ours, theirs = socket.socketpair()
+                worker.take_connection(ours, address, b"")
+                assert theirs.recv(1) == b""
+                theirs.close()
+            await asyncio.sleep(0)
+        assert not lost(lines)
+        assert not worker._channel.closed
+        waiting = worker._channel.waiting
+        assert worker_module.MOST_UNREAD <= waiting < worker_module.MOST_UNREAD + 10  # and beats
+        assert open_files() == before
+        assert pool.dropped()[DropCause.RATE] > floods / 2
+        # What sessions are told goes through all the same.
+        pool.start(START, [].append)
+        assert worker._channel.waiting == waiting + 1
+
+
+async def test_a_worker_cannot_fill_memory_with_names_of_sessions():
+    room = Headroom(AdmissionLimits(100), 0.0)
+    worker = worker_module.Worker(1, Telemetry(CollectorRegistry()), object(), room)
+    with pytest.raises(CodecError):
+        worker._on_message(encode_report(ListenFor("a" * 257)), None)
+
+
+async def test_a_place_is_kept_whatever_stands_against_a_start(monkeypatch):
+    async with pool_of(monkeypatch, program(frame(READY), "os._exit(1)")) as pool:
+        await pool.open()
+        spawn, failed = worker_module.Worker._spawn, []
+
+        async def no_thread(self, theirs):
+            failed.append(self)
+            if len(failed) == 1:
+                raise RuntimeError("can't start new thread")
+            return await spawn(self, theirs)
+
+        monkeypatch.setattr(worker_module.Worker, "_spawn", no_thread)
+        with capture_logs() as lines:
+            await eventually(lambda: len(failed) == 2)
+        assert "cannot start: RuntimeError: can't start new thread" in [line["why"] for line in lost(lines)]
 
 
 async def test_a_fault_of_ours_with_one_fact_ends_that_session_alone(monkeypatch):
