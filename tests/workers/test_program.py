@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def environment(service_url: str = "http://127.0.0.1:9", **more: str) -> dict[str, str]:
     return {
         "RELAY_UPSTREAM_ENDPOINT": service_url,
+        # What else the machine does must not refuse sessions here.
+        "RELAY_ADMISSION_CPU": "0",
+        "RELAY_ADMISSION_LOOP_LAG_SECONDS": "0",
         "RELAY_UPSTREAM_DEPLOYMENT": DEPLOYMENT,
         "RELAY_UPSTREAM_API_KEY": "simulator-resource-key",
         "RELAY_CLIENT_KEYS": CLIENT_KEY,
