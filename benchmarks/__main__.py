@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, help="turns of each relay")
     parser.add_argument("--opened", type=int, help="calls opened and closed for their CPU, and clicks")
     parser.add_argument("--rate", type=float, help="calls opened a second beside those that talk")
+    parser.add_argument("--waits", type=float, help="waiting between measurements, as a share of the usual (1)")
     parser.add_argument("--update", action="store_true", help="write the table to docs/performance.md")
     common_options(parser)
     arguments = parser.parse_args()
@@ -81,7 +82,10 @@ def main() -> int:
 
 def _plan(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Plan:
     plan = QUICK if arguments.quick else FULL
-    sizes = [arguments.sessions, arguments.stock, arguments.seconds, arguments.rounds, arguments.opened, arguments.rate]
+    sizes = [
+        *(arguments.sessions, arguments.stock, arguments.seconds, arguments.rounds, arguments.opened),
+        *(arguments.rate, arguments.waits),
+    ]
     if any(size is not None and size <= 0 for size in sizes):
         parser.error("every size must be above 0")
     if arguments.go:
@@ -94,7 +98,9 @@ def _plan(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Pla
         plan = replace(plan, stock=(arguments.stock,))
     if arguments.opened:
         plan = replace(plan, clicks=arguments.opened, opened=arguments.opened)
-    given = {name: getattr(arguments, name) for name in ("seconds", "rounds", "rate") if getattr(arguments, name)}
+    given = {
+        name: getattr(arguments, name) for name in ("seconds", "rounds", "rate", "waits") if getattr(arguments, name)
+    }
     return replace(plan, **given)
 
 

@@ -12,7 +12,7 @@ from benchmarks.load import Call, Door
 from benchmarks.opener import Opened, OpenerProcess, opener_process
 from benchmarks.plan import Plan
 from benchmarks.processes import GO, STOCK, Kind, Started, relay_process
-from benchmarks.rounds import Group, Noise, Reading, measure
+from benchmarks.rounds import SETTLE_SECONDS, Group, Noise, Reading, measure
 from benchmarks.stage import Stage
 from benchmarks.table import Promise, Row, row_of
 
@@ -20,6 +20,8 @@ _AUDIO_SECONDS = 3.0
 _CLOSE_SECONDS = 2.0
 _HANG_UP_SECONDS = 0.2
 _QUIET_SECONDS = 1.0
+# How long a call stays that is opened beside others.
+_HOLD_SECONDS = 2.0
 # The load sends what is due within a millisecond together, so that its core has room for the opener.
 _GRAIN_SECONDS = 0.001
 _CHANNEL_OF_GO = Promise(1.5)
@@ -93,7 +95,7 @@ async def _cpu_rows(stage: Stage, plan: Plan, relays: Sequence[Started]) -> list
             for _ in range(plan.opened):
                 calls.append(await stage.load.open(relay.door))
                 await stage.load.close(calls[-1:])
-            await asyncio.sleep(_QUIET_SECONDS)
+            await asyncio.sleep(_QUIET_SECONDS * plan.waits)
             after = Reading.take((relay.pid,), stage.cores)
             taken[relay.name].append(sum(before.cpu_until(after)) / plan.opened * 1e3)
             noises.append(before.noise_until(after, stage.cores))
@@ -120,6 +122,7 @@ async def rows(stage: Stage, plan: Plan) -> list[Row]:
 async def _beside(stage: Stage, plan: Plan, kind: Kind, opener: OpenerProcess) -> list[Row]:
     """In turns: nobody opens; calls are opened without the relay, which costs the load's core as much; through it."""
     stage.service.handed_to = None
+    hold = _HOLD_SECONDS * plan.waits
     async with relay_process(kind, stage.cores) as relay:
         calls: list[Call] = []
         while len(calls) < plan.sessions:
@@ -129,13 +132,16 @@ async def _beside(stage: Stage, plan: Plan, kind: Kind, opener: OpenerProcess) -
         through: list[Opened] = []
         quiet = Group("nobody opens", calls, relay.pid, grain=_GRAIN_SECONDS, helper=opener.process.pid)
         decoy = Group("opened elsewhere", calls, relay.pid, grain=_GRAIN_SECONDS, helper=opener.process.pid)
-        decoy.during = lambda: opener.opening(Door(opener.service_url), plan.rate, elsewhere)
+        decoy.during = lambda: opener.opening(Door(opener.service_url), plan.rate, hold, elsewhere)
         churn = Group("opened through it", calls, relay.pid, grain=_GRAIN_SECONDS, helper=opener.process.pid)
-        churn.during = lambda: opener.opening(relay.door, plan.rate, through)
+        churn.during = lambda: opener.opening(relay.door, plan.rate, hold, through)
         groups = [quiet, decoy, churn]
-        await measure(stage.wire, stage.cores, groups, max(1, plan.rounds // 2), plan.seconds * 1.5)
+        await measure(
+            stage.wire, stage.cores, groups, max(1, plan.rounds // 2), plan.seconds * 1.5,
+            settle=SETTLE_SECONDS * plan.waits,
+        )  # fmt: skip
         await stage.load.close(calls)
-        await stage.load.settle(calls, _CLOSE_SECONDS)
+        await stage.load.settle(calls, _CLOSE_SECONDS * plan.waits)
     found = []
     for group in groups:
         promise = _P99_BESIDE if group is churn and kind.name != GO else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import statistics
 
 from benchmarks.forwarding import DIRECT
@@ -14,7 +13,6 @@ from benchmarks.processes import OURS, ours, relay_process
 from benchmarks.rounds import Noise, Reading
 from benchmarks.stage import Stage
 from benchmarks.table import Promise, Row
-from relay.config import UpstreamSettings
 
 _MINT_SECONDS, _CALL_SECONDS = 0.150, 0.300
 _BEFORE_SECONDS = 1.0
@@ -26,12 +24,10 @@ _SHARE, _MORE_MS = Promise(0.5), Promise(30.0)
 
 
 async def rows(stage: Stage, plan: Plan) -> list[Row]:
-    """Click in turns without a relay, through ours, and through ours with early upstream where it has that setting."""
+    """Click in turns without a relay, through ours, and through ours with early upstream."""
     service = stage.service
     service.greets = True
-    kinds = [ours(service.url)]
-    if "early" in {field.name for field in dataclasses.fields(UpstreamSettings)}:
-        kinds.append(ours(service.url, _EARLY, RELAY_UPSTREAM_EARLY="true"))
+    kinds = [ours(service.url), ours(service.url, _EARLY, RELAY_UPSTREAM_EARLY="true")]
     async with contextlib.AsyncExitStack() as stack:
         relays = [await stack.enter_async_context(relay_process(kind, stage.cores)) for kind in kinds]
         doors = {DIRECT: Door(service.url)} | {relay.name: relay.door for relay in relays}
@@ -66,10 +62,9 @@ async def _click(stage: Stage, door: Door, *, before: float | None) -> float:
 
 def _found(seen: dict[tuple[str, str], list[float]], noise: Noise) -> list[Row]:
     found = [Row(figure, name, 1, tuple(times), noise) for (figure, name), times in seen.items()]
-    if (_BEFORE, _EARLY) in seen:
-        middle = {which: statistics.median(times) for which, times in seen.items()}
-        share = middle[_BEFORE, _EARLY] / middle[_BEFORE, DIRECT]
-        more = middle[_AT_CLICK, _EARLY] - middle[_AT_CLICK, DIRECT]
-        found.append(Row("key 1 s old, of direct's", _EARLY, 1, (share,), noise, _SHARE, 2))
-        found.append(Row("key at the click, more than direct, ms", _EARLY, 1, (more,), noise, _MORE_MS))
+    middle = {which: statistics.median(times) for which, times in seen.items()}
+    share = middle[_BEFORE, _EARLY] / middle[_BEFORE, DIRECT]
+    more = middle[_AT_CLICK, _EARLY] - middle[_AT_CLICK, DIRECT]
+    found.append(Row("key 1 s old, of direct's", _EARLY, 1, (share,), noise, _SHARE, 2))
+    found.append(Row("key at the click, more than direct, ms", _EARLY, 1, (more,), noise, _MORE_MS))
     return found

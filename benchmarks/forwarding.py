@@ -13,7 +13,7 @@ from benchmarks.load import Call, Door, talking
 from benchmarks.machine import usages
 from benchmarks.plan import Plan
 from benchmarks.processes import GO, STOCK, Kind, Started, all_of_ours, in_go, relay_process, stock
-from benchmarks.rounds import Group, Noise, Reading, measure
+from benchmarks.rounds import SETTLE_SECONDS, Group, Noise, Reading, measure
 from benchmarks.stage import Stage
 from benchmarks.table import Promise, Row, ratios, row_of
 
@@ -49,20 +49,22 @@ async def rows(stage: Stage, plan: Plan) -> list[Row]:
         for kind in kinds(stage.service.url, plan):
             relay = _Relay(await stack.enter_async_context(relay_process(kind, stage.cores)))
             many = max(plan.stock) if kind.name == STOCK else max(plan.sessions, plan.few)
-            await _fill(stage, relay, many)
+            await _fill(stage, relay, many, _FIRST_TALK_SECONDS * plan.waits)
             relays.append(relay)
             talks = plan.stock if kind.name == STOCK else (plan.sessions,)
-            cpu_groups += [_group(stage, relay, number) for number in talks]
+            cpu_groups += [_group(stage, relay, number, plan) for number in talks]
             if kind.name != STOCK:
-                latency_groups.append(_group(stage, relay, plan.few))
+                latency_groups.append(_group(stage, relay, plan.few, plan))
         direct = [await stage.load.open(Door(stage.service.url)) for _ in range(plan.few)]
         latency_groups.insert(0, Group(DIRECT, direct))
-        await measure(stage.wire, stage.cores, cpu_groups, plan.rounds, plan.seconds)
-        await measure(stage.wire, stage.cores, latency_groups, plan.rounds, plan.seconds)
+        for groups in (cpu_groups, latency_groups):
+            await measure(
+                stage.wire, stage.cores, groups, plan.rounds, plan.seconds, settle=SETTLE_SECONDS * plan.waits
+            )
         found = cpu_rows(cpu_groups) + latency_rows(latency_groups, cpu_groups) + _memory_rows(relays)
         everything = [*direct, *(call for relay in relays for call in relay.calls)]
         await stage.load.close(everything)
-        await stage.load.settle(everything, _CLOSE_SECONDS)
+        await stage.load.settle(everything, _CLOSE_SECONDS * plan.waits)
     return found
 
 
@@ -72,7 +74,7 @@ def kinds(service_url: str, plan: Plan) -> list[Kind]:
     return [*all_of_ours(service_url), *go, stock(service_url)]
 
 
-async def _fill(stage: Stage, relay: _Relay, many: int) -> None:
+async def _fill(stage: Stage, relay: _Relay, many: int, seconds: float) -> None:
     """Open the calls in two halves: the second shows what one session more costs, with sound in all."""
     weights = []
     before = Reading.take((relay.started.pid,), stage.cores)
@@ -80,7 +82,7 @@ async def _fill(stage: Stage, relay: _Relay, many: int) -> None:
         while len(relay.calls) < until:
             relay.calls.append(await stage.load.open(relay.started.door))
         async with talking(stage.wire, relay.calls):
-            await asyncio.sleep(_FIRST_TALK_SECONDS)
+            await asyncio.sleep(seconds)
         processes = usages(relay.started.pid)
         weights.append((sum(each.rss_kb for each in processes), sum(each.threads for each in processes)))
     (first, threads), (second, more_threads) = weights
@@ -89,11 +91,11 @@ async def _fill(stage: Stage, relay: _Relay, many: int) -> None:
     relay.noise = before.noise_until(Reading.take((relay.started.pid,), stage.cores), stage.cores)
 
 
-def _group(stage: Stage, relay: _Relay, many: int) -> Group:
+def _group(stage: Stage, relay: _Relay, many: int, plan: Plan) -> Group:
     started = relay.started
     group = Group(started.name, relay.calls[:many], started.pid)
     if started.name == STOCK:
-        group.drain = _STOCK_DRAIN_SECONDS
+        group.drain = _STOCK_DRAIN_SECONDS * plan.waits
     if started.metrics:
         group.during = lambda: scraped(stage.http, started.metrics)
     return group

@@ -1,7 +1,7 @@
 """Opens and closes calls at a steady rate, both ends in a process of its own: `churn` runs it beside calls that talk.
 
-Its first line of output is the address of its own service. Then it reads orders, one a line of JSON: a door and a rate
-(open at it until the next order) or `null` (close everything, and print what came of it).
+Its first line of output is the address of its own service. Then it reads orders, one a line of JSON: a door, a rate and
+how long a call is held (open at it until the next order) or `null` (close everything, and print what came of it).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import aiohttp
 from benchmarks.load import Call, Door, Load
 from benchmarks.stage import run, stage
 
-_HOLD_SECONDS = 2.0
 _CLOSE_SECONDS = 1.0
 _MOST_UNDER_WAY = 60
 _ANSWER_SECONDS = 30.0
@@ -45,7 +44,7 @@ class _Opener:
         self._under_way: set[asyncio.Task[None]] = set()
         self.opened = Opened()
 
-    async def keep_opening(self, door: Door, rate: float) -> None:
+    async def keep_opening(self, door: Door, rate: float, hold: float) -> None:
         """Open until cancelled."""
         loop = asyncio.get_running_loop()
         began = due = loop.time()
@@ -56,7 +55,7 @@ class _Opener:
                 if len(self._under_way) >= _MOST_UNDER_WAY:
                     self.opened.left_out += 1
                     continue
-                task = asyncio.create_task(self._one(door))
+                task = asyncio.create_task(self._one(door, hold))
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
         finally:
@@ -70,14 +69,14 @@ class _Opener:
         told, self.opened = self.opened, Opened()
         return told
 
-    async def _one(self, door: Door) -> None:
+    async def _one(self, door: Door, hold: float) -> None:
         try:
             call: Call = await self._load.open(door)
         except (OSError, TimeoutError, aiohttp.ClientError):
             self.opened.failed += 1
             return
         self.opened.channel_ms.append(call.clicks.channel * 1e3)
-        await asyncio.sleep(_HOLD_SECONDS)
+        await asyncio.sleep(hold)
         await self._load.close([call])
 
 
@@ -98,7 +97,7 @@ async def _obey() -> None:
                 print(json.dumps(dataclasses.asdict(await opener.rest())), flush=True)
             else:
                 door = Door(order["url"], order["key"], order["preview"])
-                opening = asyncio.create_task(opener.keep_opening(door, order["rate"]))
+                opening = asyncio.create_task(opener.keep_opening(door, order["rate"], order["hold"]))
 
 
 @dataclasses.dataclass(slots=True)
@@ -109,9 +108,9 @@ class OpenerProcess:
     service_url: str
 
     @contextlib.asynccontextmanager
-    async def opening(self, door: Door, rate: float, told: list[Opened]) -> AsyncIterator[None]:
+    async def opening(self, door: Door, rate: float, hold: float, told: list[Opened]) -> AsyncIterator[None]:
         """Have calls opened meanwhile; what came of them is added to `told`."""
-        self._order({**dataclasses.asdict(door), "rate": rate})
+        self._order({**dataclasses.asdict(door), "rate": rate, "hold": hold})
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ class Plan:
 
     Each relay talks `rounds` times for `seconds`; `sessions` is for CPU and memory, `few` for latency, `stock` are the
     sessions of the stock way. `clicks` calls are opened one by one, `opened` for CPU, `rate` a second beside
-    `sessions`.
+    `sessions`. `waits` is the share of the usual time that is left for things to come to rest.
     """
 
     go: str = ""
@@ -23,6 +23,7 @@ class Plan:
     clicks: int = 15
     opened: int = 20
     rate: float = 20.0
+    waits: float = 1.0
 
 
 FULL = Plan()

@@ -7,7 +7,6 @@ import contextlib
 import importlib.util
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable
@@ -22,6 +21,7 @@ STOCK = "stock aiortc"
 GO = "Go relay"
 CLIENT_KEY = "client-key-for-the-benchmark"
 _NATIVE_FORWARDER = "relay.rtc._forwarding"
+_FORWARDER = "RELAY_FORWARDER"
 _GO_TOKEN = "token-for-the-benchmark"
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
@@ -93,22 +93,19 @@ def in_go(program: str, service_url: str) -> Kind:
 
 
 def all_of_ours(service_url: str) -> list[Kind]:
-    """The relay of this tree with each forwarder there is: where one is compiled, both."""
+    """The relay of this tree with each forwarder there is, or with the one that our own environment asks for."""
+    if (forwarder := os.environ.get(_FORWARDER)) is not None:
+        return [ours(service_url, **{_FORWARDER: forwarder})]
     if importlib.util.find_spec(_NATIVE_FORWARDER) is None:
         return [ours(service_url)]
     return [
-        ours(service_url, f"{OURS}, in Python", RELAY_FORWARDER="python"),
-        ours(service_url, f"{OURS}, compiled", RELAY_FORWARDER="native"),
+        ours(service_url, f"{OURS}, in Python", **{_FORWARDER: "python"}),
+        ours(service_url, f"{OURS}, compiled", **{_FORWARDER: "native"}),
     ]
 
 
-def with_workers(service_url: str, workers: int) -> Kind | None:
-    """The relay of this tree with so many processes that carry sessions; None if it has no such option."""
-    helped = subprocess.run(
-        (sys.executable, "-m", "relay", "serve", "--help"), capture_output=True, text=True, check=True
-    )
-    if "--workers" not in helped.stdout:
-        return None
+def with_workers(service_url: str, workers: int) -> Kind:
+    """The relay of this tree with so many processes that carry sessions."""
     return ours(service_url, f"{OURS}, {workers} worker{'s' * (workers > 1)}", ("--workers", str(workers)))
 
 

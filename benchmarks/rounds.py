@@ -116,21 +116,22 @@ async def measure(
     rounds: int,
     seconds: float,
     after_round: Callable[[], None] = lambda: None,
+    settle: float = SETTLE_SECONDS,
 ) -> None:
-    """Let each group talk and be measured for `seconds`, one after the other, `rounds` times."""
+    """Let each group talk for `settle` and be measured for `seconds`, one after the other, `rounds` times."""
     for _ in range(rounds):
         for group in groups:
             async with group.during():
-                group.slices.append(await _turn(wire, group, cores, seconds))
+                group.slices.append(await _turn(wire, group, cores, seconds, settle))
         after_round()
 
 
-async def _turn(wire: Wire, group: Group, cores: Cores, seconds: float) -> Slice:
+async def _turn(wire: Wire, group: Group, cores: Cores, seconds: float, settle: float) -> Slice:
     streams = [stream for call in group.calls for stream in call.streams]
     pids = () if group.pid is None else (group.pid,)
     began = [(stream.sent, stream.received) for stream in streams]
     async with talking(wire, group.calls, group.grain):
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(settle)
         counts = [stream.received for stream in streams]
         before = Reading.take(pids, cores, group.helper)
         for stream in streams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.load import Call
 from benchmarks.plan import Plan
 from benchmarks.processes import Kind, on_cores, ours, relay_process, with_workers
-from benchmarks.rounds import Group, measure
+from benchmarks.rounds import SETTLE_SECONDS, Group, measure
 from benchmarks.stage import Stage
 from benchmarks.table import Promise, Row, ratios, row_of
 from benchmarks.voice import FRAME_SECONDS
@@ -25,10 +25,7 @@ async def rows(stage: Stage, plan: Plan) -> list[Row]:
     "Sessions a core of the busiest" is what the relay would carry if each of its processes had a core to itself: the
     sessions' worth of packets that arrived for each CPU second of its busiest process. It says nothing of latency.
     """
-    kinds = [ours(stage.service.url)]
-    two = with_workers(stage.service.url, _WORKERS)
-    if two is not None:
-        kinds.append(two)
+    kinds = [ours(stage.service.url), with_workers(stage.service.url, _WORKERS)]
     spread = (stage.cores.usable - {stage.cores.load}) or stage.cores.usable
     carried, found = [], []
     for kind in kinds:
@@ -41,9 +38,7 @@ async def rows(stage: Stage, plan: Plan) -> list[Row]:
         )
         carried.append(busiest)
         found += [*(row for group in groups for row in _level(group)), _most(groups), busiest]
-    if two is not None:
-        found.append(ratios("sessions, of one process's", carried[0], carried[1], _CARRIED_BY_TWO, inverse=True))
-    return found
+    return [*found, ratios("sessions, of one process's", carried[0], carried[1], _CARRIED_BY_TWO, inverse=True)]
 
 
 async def _climb(stage: Stage, plan: Plan, kind: Kind) -> list[Group]:
@@ -53,9 +48,10 @@ async def _climb(stage: Stage, plan: Plan, kind: Kind) -> list[Group]:
         while len(calls) < levels[-1]:
             calls.append(await stage.load.open(relay.door))
         groups = [Group(kind.name, calls[:level], relay.pid, grain=_GRAIN_SECONDS) for level in levels]
-        await measure(stage.wire, stage.cores, groups, max(1, plan.rounds // 2), plan.seconds)
+        settle = SETTLE_SECONDS * plan.waits
+        await measure(stage.wire, stage.cores, groups, max(1, plan.rounds // 2), plan.seconds, settle=settle)
         await stage.load.close(calls)
-        await stage.load.settle(calls, _CLOSE_SECONDS)
+        await stage.load.settle(calls, _CLOSE_SECONDS * plan.waits)
     return groups
 
 

@@ -1,29 +1,48 @@
 """The program's settings: one strict YAML file and the environment, which wins; secrets redacted on print.
 
-Each setting is declared once, as a field of its section. Its YAML key is `section.key`, its environment name
-`RELAY_SECTION_KEY` unless declared otherwise, and a secret or the instructions can be read from a file named by the
-same key with `_file` (`…_FILE`). Sections are frozen values: derive another with `dataclasses.replace`.
+Each setting is declared once, as a field of its section (`relay.config_sections`). Its YAML key is `section.key`, its
+environment name `RELAY_SECTION_KEY` unless declared otherwise, and a secret or the instructions can be read from a file
+named by the same key with `_file` (`…_FILE`). Sections are frozen values: derive another with `dataclasses.replace`.
 """
-# ruff: noqa: RUF009 - _setting() is dataclasses.field() with our metadata
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
-from relay import config_network as network
-from relay import config_values as values
-from relay.config_network import Advertised, IceServer, PortRange
-from relay.config_prices import Prices, prices
+from relay.config_network import own_port_problems
+from relay.config_sections import (
+    AdminSettings,
+    AdmissionSettings,
+    ClientSettings,
+    CostSettings,
+    DecisionLogSettings,
+    EgressSettings,
+    HttpSettings,
+    IceSettings,
+    LimitSettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    OnLogFailure,
+    PolicySettings,
+    StateSettings,
+    TraceSettings,
+    TurnSettings,
+    UpstreamAuth,
+    UpstreamProtocol,
+    UpstreamSettings,
+    WorkerPorts,
+    WorkerSettings,
+)
 from relay.config_sources import CONFIG_FILE_ENV, Given, SettingSpec, from_environment, from_yaml, parsed
 from relay.config_values import Network, Secret, is_loopback
 from relay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = [
     "AdminSettings",
@@ -57,249 +76,10 @@ __all__ = [
     "load_settings",
 ]
 
-T = TypeVar("T")
-
 # Every URL is told in each answer, and browsers gather from all of them.
 _MAX_ICE_SERVERS = 16
 OPENAI_ENDPOINT = "https://api.openai.com"
 PREVIEW_WEBRTC_ENDPOINT = "https://{region}.realtimeapi-preview.ai.azure.com"
-
-
-class UpstreamProtocol(StrEnum):
-    """Which service, and which of its protocols, stands upstream."""
-
-    AZURE_GA = "azure-ga"
-    AZURE_PREVIEW = "azure-preview"
-    OPENAI = "openai"
-
-
-class UpstreamAuth(StrEnum):
-    """How the relay proves itself to the service: with the resource's key, or as an Entra ID identity."""
-
-    KEY = "key"
-    ENTRA = "entra"
-
-
-class OnLogFailure(StrEnum):
-    """What becomes of sessions when the decision log cannot be written, for a policy that does not say so itself."""
-
-    FAIL_CLOSED = "fail_closed"
-    FAIL_OPEN = "fail_open"
-
-
-class WorkerPorts(StrEnum):
-    """Whether all workers are behind one UDP and one TCP port, or each has its own."""
-
-    SHARED = "shared"
-    OWN = "own"
-
-
-class LogLevel(StrEnum):
-    """The least severe log line that is written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """`auto` is console on a terminal and JSON elsewhere."""
-
-    AUTO = "auto"
-    JSON = "json"
-    CONSOLE = "console"
-
-
-def _setting(
-    parse: Callable[[str], Any],
-    default: T,
-    *,
-    env: str | None = None,
-    many: bool = False,
-    secret: bool = False,
-    text_file: bool = False,
-) -> T:
-    """Declare a setting. `many`: a list; `secret`: never printed, may come from a file; `text_file`: as may text."""
-    metadata = {"parse": parse, "env": env, "many": many, "secret": secret, "from_file": secret or text_file}
-    return field(default=default, metadata=metadata, repr=not (secret or text_file))
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamSettings:
-    """The service. `endpoint` has no slash at its end; `deployment` empty means not configured yet."""
-
-    protocol: UpstreamProtocol = _setting(values.one_of(UpstreamProtocol), UpstreamProtocol.AZURE_GA)
-    endpoint: str = _setting(values.base_url, "")
-    webrtc_endpoint: str | None = _setting(values.base_url, None)
-    region: str | None = _setting(values.slug, None)
-    api_version: str = _setting(values.slug, "2025-04-01-preview")
-    deployment: str = _setting(values.name, "")
-    transcription_deployment: str | None = _setting(values.name, None)
-    auth: UpstreamAuth = _setting(values.one_of(UpstreamAuth), UpstreamAuth.KEY)
-    api_key: Secret | None = _setting(values.secret, None, secret=True)
-    entra_scope: str = _setting(values.scope, "https://cognitiveservices.azure.com/.default")
-    timeout_seconds: float = _setting(values.seconds(1, 120), 15.0)
-    allow_insecure: bool = _setting(values.boolean, default=False)
-    early: bool = _setting(values.boolean, default=False)
-    early_most: int = _setting(values.whole(1, 10_000), 50)
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """Who may mint, and for how many seconds a minted key can open a session."""
-
-    keys: tuple[Secret, ...] = _setting(values.client_key, (), env="RELAY_CLIENT_KEYS", many=True, secret=True)
-    key_seconds: int = _setting(values.whole(10, 7200), 60)
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySettings:
-    """Policy documents (a directory or file), or else the administrator's instructions, "" where there are none."""
-
-    documents: str | None = _setting(values.policy_path, None, env="RELAY_POLICIES")
-    instructions: str = _setting(values.instructions, "", env="RELAY_INSTRUCTIONS", text_file=True)
-    allow_empty: bool = _setting(values.boolean, default=False)
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionLogSettings:
-    """The hash-chained record of decisions; `directory` None: none is kept."""
-
-    directory: str | None = _setting(values.directory, None)
-    on_failure: OnLogFailure = _setting(values.one_of(OnLogFailure), OnLogFailure.FAIL_CLOSED)
-    file_bytes: int = _setting(values.whole(65_536, 4_294_967_296), 67_108_864)
-    sync_seconds: float = _setting(values.seconds(0, 60), 1.0)
-    head_seconds: float = _setting(values.seconds(1, 3_600), 60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class HttpSettings:
-    """The public listener. `allowed_origins` empty: pages of the relay's own origin only."""
-
-    host: str = _setting(values.host, "0.0.0.0")  # noqa: S104  the public listener is meant to be reached
-    port: int = _setting(values.whole(0, 65535), 8080)
-    tls_cert_file: str | None = _setting(values.readable_file, None)
-    tls_key_file: str | None = _setting(values.readable_file, None)
-    trusted_proxies: tuple[Network, ...] = _setting(values.network, (), env="RELAY_TRUSTED_PROXIES", many=True)
-    allowed_origins: tuple[str, ...] = _setting(values.origin, (), env="RELAY_ALLOWED_ORIGINS", many=True)
-
-
-@dataclass(frozen=True, slots=True)
-class AdminSettings:
-    """The operations listener: metrics, health and drain. `key` is what draining asks for."""
-
-    host: str = _setting(values.host, "127.0.0.1")
-    port: int = _setting(values.whole(0, 65535), 8081)
-    key: Secret | None = _setting(values.client_key, None, secret=True)
-
-
-@dataclass(frozen=True, slots=True)
-class IceSettings:
-    """Media towards browsers: one UDP and one TCP port (0: any free one) and the addresses they are told.
-
-    `hosts` are literal addresses; a wildcard of a family that this machine does not have is left out. `interfaces`
-    narrows wildcards and `auto` to these interfaces, empty means all.
-    """
-
-    advertise: tuple[Advertised, ...] = _setting(network.advertised, (Advertised("auto"),), many=True)
-    hosts: tuple[str, ...] = _setting(values.address, ("0.0.0.0", "::"), many=True)  # noqa: S104  browsers are anywhere
-    interfaces: tuple[str, ...] = _setting(network.interface, (), many=True)
-    udp_port: int = _setting(values.whole(0, 65535), 8443)
-    tcp: bool = _setting(values.boolean, default=True)
-    tcp_port: int = _setting(values.whole(0, 65535), 8443)
-
-
-@dataclass(frozen=True, slots=True)
-class TurnSettings:
-    """TURN and STUN servers handed to browsers; `secret` is the one shared with the TURN server, for credentials."""
-
-    urls: tuple[IceServer, ...] = _setting(network.ice_server, (), many=True)
-    secret: Secret | None = _setting(values.secret, None, secret=True)
-    credential_seconds: int = _setting(values.whole(60, 86_400), 3_600)
-    relay_only: bool = _setting(values.boolean, default=False)
-
-
-@dataclass(frozen=True, slots=True)
-class EgressSettings:
-    """Media towards the service: which ways are tried, from which local ports, through which proxy or TURN server."""
-
-    udp: bool = _setting(values.boolean, default=True)
-    tcp: bool = _setting(values.boolean, default=True)
-    udp_ports: PortRange | None = _setting(network.port_range, None)
-    proxy: Secret | None = _setting(network.proxy_url, None, secret=True)
-    turn_url: IceServer | None = _setting(network.turn_server, None)
-    turn_username: str | None = _setting(values.name, None)
-    turn_password: Secret | None = _setting(values.secret, None, secret=True)
-    turn_secret: Secret | None = _setting(values.secret, None, secret=True)
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """Bounds of the relay and of each session; the session's are `relay.core.lifecycle.SessionLimits`, same names."""
-
-    max_sessions: int = _setting(values.whole(1, 100_000), 500)
-    drain_seconds: float = _setting(values.seconds(0, 86_400), 30.0)
-    ice_seconds: float = _setting(values.seconds(1, 120), 15.0)
-    dtls_seconds: float = _setting(values.seconds(1, 120), 10.0)
-    channel_seconds: float = _setting(values.seconds(1, 120), 10.0)
-    policy_seconds: float = _setting(values.seconds(1, 120), 10.0)
-    disconnected_seconds: float = _setting(values.seconds(3, 60), 8.0)
-    consent_seconds: float = _setting(values.seconds(10, 300), 30.0)
-    reattach_seconds: float = _setting(values.seconds(0, 600), 15.0)
-    events_per_second: int = _setting(values.whole(1, 10_000), 100)
-    client_bytes_per_second: int = _setting(values.whole(4_096, 67_108_864), 131_072)
-    client_burst_bytes: int = _setting(values.whole(262_144, 67_108_864), 524_288)
-    outbox_bytes: int = _setting(values.whole(65_536, 67_108_864), 1_048_576)
-    packets_per_second: int = _setting(values.whole(50, 10_000), 400)
-
-
-@dataclass(frozen=True, slots=True)
-class AdmissionSettings:
-    """When new sessions are refused for want of room, see `relay.core.headroom`; 0 switches a limit off."""
-
-    cpu: float = _setting(values.share, 0.85)
-    loop_lag_seconds: float = _setting(values.seconds(0, 10), 0.03)
-    files: float = _setting(values.share, 0.9)
-    setups: int = _setting(values.whole(0, 10_000), 10)
-    setup_cpu_seconds: float = _setting(values.seconds(0.001, 1), 0.02)
-
-
-@dataclass(frozen=True, slots=True)
-class StateSettings:
-    """What the relay remembers over a restart; `directory` None: nothing."""
-
-    directory: str | None = _setting(values.directory, None)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """Processes that carry media; with `count` 1 the main process does, and there is no other."""
-
-    count: int = _setting(values.whole(1, 64), 1, env="RELAY_WORKERS")
-    ports: WorkerPorts = _setting(values.one_of(WorkerPorts), WorkerPorts.SHARED)
-
-
-@dataclass(frozen=True, slots=True)
-class CostSettings:
-    """What the service's deployments cost, for the estimate of what sessions use."""
-
-    prices: tuple[Prices, ...] = _setting(prices, (), many=True)
-
-
-@dataclass(frozen=True, slots=True)
-class TraceSettings:
-    """Whether sessions are traced; where traces go is said by the OTEL_… variables."""
-
-    enabled: bool = _setting(values.boolean, default=False)
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """What the log holds and how it looks."""
-
-    level: LogLevel = _setting(values.one_of(LogLevel), LogLevel.INFO)
-    format: LogFormat = _setting(values.one_of(LogFormat), LogFormat.AUTO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,23 +156,10 @@ class Settings:
         return shown
 
 
-_SECTIONS: dict[str, type[Any]] = {
-    "upstream": UpstreamSettings,
-    "clients": ClientSettings,
-    "policy": PolicySettings,
-    "decision_log": DecisionLogSettings,
-    "http": HttpSettings,
-    "admin": AdminSettings,
-    "ice": IceSettings,
-    "turn": TurnSettings,
-    "egress": EgressSettings,
-    "limits": LimitSettings,
-    "admission": AdmissionSettings,
-    "state": StateSettings,
-    "workers": WorkerSettings,
-    "cost": CostSettings,
-    "traces": TraceSettings,
-    "log": LogSettings,
+_SECTIONS = {
+    item.name: cast("type[Any]", item.default_factory)
+    for item in dataclasses.fields(Settings)
+    if item.default_factory is not dict
 }
 
 
@@ -507,7 +274,7 @@ def _worker_contradictions(settings: Settings) -> list[str]:
     if workers.count == 1 or workers.ports is WorkerPorts.SHARED:
         return []
     ports = {"ice.udp_port": ice.udp_port} | ({"ice.tcp_port": ice.tcp_port} if ice.tcp else {})
-    return network.own_port_problems(workers.count, ports, ice.advertise)
+    return own_port_problems(workers.count, ports, ice.advertise)
 
 
 def _missing_upstream(upstream: UpstreamSettings) -> list[str]:

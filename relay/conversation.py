@@ -107,7 +107,7 @@ class Conversation:
         self._telemetry = telemetry
         self._session: RunningSession | None = None
         # Commands from before the media side began.
-        self._early: list[Command] = []
+        self._unsent: list[Command] = []
         self._policy_limits = policy.limits
         self._negotiated: asyncio.Future[Negotiated] = asyncio.get_running_loop().create_future()
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -153,7 +153,7 @@ class Conversation:
     def take_policies(self, policies: Policies) -> None:
         """Take what acts on running sessions: the kill switch, limits, and a whole policy that is to be applied live.
 
-        A session whom no policy covers any more keeps the one it has. One that waits for its first client is given up
+        A session that no policy covers any more keeps the one it has. One that waits for its first client is given up
         instead, where it is kept (`EarlySessions`).
         """
         identity = self._request.identity
@@ -243,7 +243,7 @@ class Conversation:
             ),
             self._on_fact,
         )
-        for command in self._early:
+        for command in self._unsent:
             self._session.command(command)
         negotiated = await self._unless_ended(self._negotiated)
         minting = asyncio.ensure_future(self._timed(Stage.MINT, "mint", self._upstream.mint(composed.session)))
@@ -353,6 +353,6 @@ class Conversation:
 
     def _command(self, command: Command) -> None:
         if self._session is None:
-            self._early.append(command)
+            self._unsent.append(command)
         else:
             self._session.command(command)

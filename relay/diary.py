@@ -24,7 +24,7 @@ from relay.core.lifecycle import (
     TransportUsed,
 )
 from relay.core.policy import deployments
-from relay.core.record import Governed, SessionRecord
+from relay.core.record import FAILED_STAGES, Governed, SessionRecord
 from relay.core.turn_facts import (
     AnswerBegan,
     Answered,
@@ -48,18 +48,6 @@ if TYPE_CHECKING:
 
 # A leg that changes its transport more often than this is named by its last ones.
 _MOST_TRANSPORTS = 8
-# In which stage a session failed, if it ended so before that stage was reached; `telemetry.words` repeats them.
-_FAILED_STAGE = {
-    EndReason.CLIENT_UNREACHABLE: (LegName.DOWNSTREAM, Stage.ICE),
-    EndReason.CLIENT_DTLS_FAILED: (LegName.DOWNSTREAM, Stage.DTLS),
-    EndReason.CLIENT_CHANNEL_TIMEOUT: (LegName.DOWNSTREAM, Stage.CHANNEL),
-    EndReason.SERVICE_UNREACHABLE: (LegName.UPSTREAM, Stage.ICE),
-    EndReason.SERVICE_DTLS_FAILED: (LegName.UPSTREAM, Stage.DTLS),
-    EndReason.SERVICE_CHANNEL_TIMEOUT: (LegName.UPSTREAM, Stage.CHANNEL),
-    EndReason.SERVICE_REFUSED: (LegName.UPSTREAM, Stage.CALL),
-    EndReason.POLICY_UNCONFIRMED: (LegName.UPSTREAM, Stage.POLICY),
-    EndReason.POLICY_NOT_IN_FORCE: (LegName.UPSTREAM, Stage.POLICY),
-}
 # Ends of a leg whose peer gave no sign of life (RFC 7675).
 _CONSENT_LOST = {EndReason.CLIENT_LOST: LegName.DOWNSTREAM, EndReason.SERVICE_LOST: LegName.UPSTREAM}
 # Ends that a rule decides without any event.
@@ -141,7 +129,7 @@ class Diary:
         if reason in _ENDED_BY_RULE:
             # Ended by a rule and not by an event: the decision is written down here.
             self._decided(Decided(LegName.DOWNSTREAM, "other", Verdict.END.value, _ENDED_BY_RULE[reason]))
-        if reason in _FAILED_STAGE:
+        if reason in FAILED_STAGES:
             self._look_whether_set_up(reason)
         if reason in _CONSENT_LOST and not (reason is EndReason.CLIENT_LOST and self._lost):
             self._telemetry.clients.consent_lost(_CONSENT_LOST[reason])
@@ -169,7 +157,7 @@ class Diary:
         )
 
     def _look_whether_set_up(self, reason: EndReason) -> None:
-        leg, stage = _FAILED_STAGE[reason]
+        leg, stage = FAILED_STAGES[reason]
         # A call is taken, and can still be refused for what its answer says, until the policy is confirmed.
         reached = Stage.POLICY if stage is Stage.CALL else stage
         if f"{leg.value}.{reached.value}" not in self._stages:

@@ -17,7 +17,6 @@ from relay.core.event_filter import EventFilter
 from relay.core.lifecycle import (
     ClientOffered,
     Command,
-    Decided,
     Dialect,
     Ended,
     Ending,
@@ -29,7 +28,6 @@ from relay.core.lifecycle import (
     OfferRefused,
     Phase,
     PhaseChanged,
-    PolicyTaken,
     Reoffered,
     ReplaceLimits,
     ReplacePolicy,
@@ -201,7 +199,7 @@ class Session:
     def _on_offer(self, offered: ClientOffered | Reoffered) -> None:
         if isinstance(offered, ClientOffered):
             self._began = asyncio.get_running_loop().time()
-            self._events.show_few(webrtc_filter=offered.webrtc_filter)
+            self._events.adapt(webrtc_filter=offered.webrtc_filter)
         self._emit(self._client.reoffer(offered.number, offered.offer))
 
     async def _connected(self, peer: ClientPeer | None, ice: UpstreamIce, service: RemoteDescription) -> bool:
@@ -210,7 +208,7 @@ class Session:
             self.end(EndReason.SERVICE_REFUSED, "the service's answer has no data section")
             return False
         self._upstream.attach(ice.send, service, lambda: ice.fileno)
-        self._events.fit_messages(service=self._upstream.largest_message)
+        self._events.adapt(service_bytes=self._upstream.largest_message)
         label = _CHANNEL_LABELS[self._start.service_dialect]
         reach = Reach(lambda: ice.connect(service), dtls_role(answer_setup(service.setup)), label)
         ways = [connect(self._upstream, reach, self._start.limits, self._stage_done)]
@@ -248,19 +246,11 @@ class Session:
             self._in_force.set()
             self._emit(StageDone(LegName.UPSTREAM, Stage.POLICY, self._age()))
 
-    def on_policy_taken(self, revision: str) -> None:
-        """Pass on that a replaced policy is in force."""
-        self._emit(PolicyTaken(revision))
-
     def on_first_audio(self, leg: LegName) -> None:
         """The first packet of a leg went through, so long after the session began."""
         if leg not in self._heard:
             self._heard.add(leg)
             self._emit(StageDone(leg, Stage.FIRST_AUDIO, self._age()))
-
-    def on_decided(self, decided: Decided) -> None:
-        """Pass a decision on."""
-        self._emit(decided)
 
     def tell(self, fact: Fact) -> None:
         """Pass a fact on, of the client's side or of the bridge."""

@@ -72,10 +72,18 @@ class EventFilter:
         """Whether the policy is proved to be in force whole."""
         return self._keeper.settled
 
-    def fit_messages(self, *, client: int | None = None, service: int | None = None) -> None:
-        """Say how many bytes the largest message may have that a side takes, once its description is read."""
-        self._out.client_message_bytes = client or self._out.client_message_bytes
-        self._out.service_message_bytes = service or self._out.service_message_bytes
+    def adapt(
+        self, *, client_bytes: int | None = None, service_bytes: int | None = None, webrtc_filter: bool | None = None
+    ) -> None:
+        """Take what is known only once a side is there; None leaves things as they are.
+
+        The largest message in bytes that each side takes, and whether the client asked to be told a few events only
+        (`webrtcfilter=on`).
+        """
+        out = self._out
+        out.client_message_bytes = client_bytes or out.client_message_bytes
+        out.service_message_bytes = service_bytes or out.service_message_bytes
+        out.webrtc_filter = out.webrtc_filter if webrtc_filter is None else webrtc_filter
 
     def binary(self, leg: LegName) -> list[Action]:
         """A binary message, never read as text: the client's is refused, the service's withheld."""
@@ -84,10 +92,6 @@ class EventFilter:
         if leg is LegName.UPSTREAM:
             return [self._out.withheld(_OTHER, Rule.FRAMING)]
         return self._refuse(_OTHER, EventError(ErrorCode.INVALID_EVENT), None)
-
-    def show_few(self, *, webrtc_filter: bool) -> None:
-        """Say whether the client asked to be told a few events only (`webrtcfilter=on`), once it has come."""
-        self._out.webrtc_filter = webrtc_filter
 
     # --- from the client -------------------------------------------------------------------------------------------
 
@@ -281,10 +285,9 @@ class EventFilter:
         error = error if isinstance(error, dict) else {}
         answered = error.get("event_id") if isinstance(error.get("event_id"), str) else None
         update, sent = self._ledger.refused(answered, about_session=str(error.get("param")).startswith("session"))
+        own = [] if update is None else self._keeper.refused(update, error)
         if update is not None and update.asker is Asker.POLICY:
-            return self._keeper.refused(update, error)
-        if update is not None:
-            self._keeper.gave_up(update)
+            return own
         mends = update is not None and update.asker is Asker.MEND
         if mends or (sent is not None and sent.own):
             return [self._out.withheld("error", Rule.SESSION_OWN_UPDATE)]
@@ -335,18 +338,17 @@ class EventFilter:
 
     # --- notices ---------------------------------------------------------------------------------------------------
 
-    def notice(self, reason: EndReason, seconds_left: int | None = None) -> str | None:
-        """The text that tells the client of the end, in so many seconds or now.
+    def notice_ending(self, reason: EndReason, seconds_left: int) -> str:
+        """The text that tells the client that its session ends in so many seconds."""
+        return dump_event(notices.ending(self._next_id(), reason, seconds_left))
 
-        None where nobody hears it, or where the service has said it.
+    def notices_of_end(self, reason: EndReason, refusal: ToldRefusal | None = None) -> list[str]:
+        """The texts that tell the client why its session ends now, and before that what refused it, if something did.
+
+        An end that nobody hears, or that the service has told, has no text.
         """
-        if seconds_left is not None:
-            return dump_event(notices.ending(self._next_id(), reason, seconds_left))
-        if reason is EndReason.SESSION_EXPIRED and self._expiry_told:
-            return None
-        event = notices.end(self._next_id(), reason)
-        return None if event is None else dump_event(event)
-
-    def notice_refused(self, told: ToldRefusal) -> str:
-        """The text that tells a client that was answered already why it is refused."""
-        return dump_event(notices.refused(self._next_id(), told))
+        told = [] if refusal is None else [notices.refused(self._next_id(), refusal)]
+        is_told = reason is EndReason.SESSION_EXPIRED and self._expiry_told
+        if not is_told and (event := notices.end(self._next_id(), reason)) is not None:
+            told.append(event)
+        return [dump_event(event) for event in told]

@@ -76,14 +76,9 @@ class EventLedger:
         """Whether any `session.update` waits for its answer."""
         return bool(self._updates)
 
-    def due(self, asker: Asker) -> bool:
-        """Whether an answer to an update of this asker's is still to come."""
-        return bool(self._updates) and any(update.asker is asker for update in self._updates)
-
-    @property
-    def client_waits(self) -> bool:
-        """Whether the client that is there waits for the answer to an update."""
-        return self.due(Asker.CLIENT) or self.due(Asker.LOCAL)
+    def due(self, *askers: Asker) -> bool:
+        """Whether an answer to an update of one of these is still to come."""
+        return bool(self._updates) and any(update.asker in askers for update in self._updates)
 
     def disown(self) -> None:
         """The client that asked is there no more: no answer is for the one that came in its place."""

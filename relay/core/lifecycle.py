@@ -97,7 +97,7 @@ class SessionStart:
 
 @dataclass(frozen=True, slots=True)
 class LegCounters:
-    """RTP and channel figures of one leg since its start; `dropped` and `events` are keyed by closed vocabularies.
+    """RTP and channel figures of one leg since its start; `dropped` is keyed by drop causes.
 
     `jitter_seconds`, `rtt_seconds` and `remote_loss` (0 to 1) are the latest known, None before the first report.
     `one_way_seconds` are those in which nothing came in here while the other leg's peer was heard,

@@ -156,7 +156,9 @@ class SessionKeeper:
         whose = Rule.SESSION_FORMER_PEER if gone else Rule.SESSION_OWN_UPDATE
         actions: list[Action] = [self._out.withheld("session.updated", whose)]
         # What a peer asked for that is gone is news to the one that came, unless that would take it for its own answer.
-        for_client = not self._ledger.client_waits if gone else update is None or update.asker is Asker.CLIENT
+        for_client = (
+            not self._ledger.due(Asker.CLIENT, Asker.LOCAL) if gone else update is None or update.asker is Asker.CLIENT
+        )
         if self.confirmed and for_client:
             actions = self._out.shown_echo(event, self._force, Rule.SESSION_IN_FORCE if drift.slight else None)
         if self._ledger.due(Asker.POLICY):
@@ -172,7 +174,13 @@ class SessionKeeper:
         return actions
 
     def refused(self, update: Update, error: Mapping[str, Any]) -> list[Action]:
-        """The service refused an update of the policy's: try once more without the client's share, then as told."""
+        """The service refused an update: what it asks for is not in force.
+
+        One of the policy's is tried once more without the client's share, then as told; nothing comes of another.
+        """
+        if update.asker is not Asker.POLICY:
+            self._force.asked.gave_up(update, self._ledger)
+            return []
         withheld = self._out.withheld("error", Rule.SESSION_IN_FORCE)
         session = self._without_voice(update.session) if error.get("code") == _VOICE_REFUSED else update.session
         if session is not update.session:
@@ -186,10 +194,6 @@ class SessionKeeper:
             return [withheld]
         judged = self._out.judged(LegName.UPSTREAM, "error", Verdict.END, Rule.SESSION_IN_FORCE)
         return [judged, EndWith(EndReason.POLICY_NOT_IN_FORCE, "own session.update was refused")]
-
-    def gave_up(self, update: Update) -> None:
-        """The service refused an update of the client's: what it asks for is not in force."""
-        self._force.asked.gave_up(update, self._ledger)
 
     def tick(self, now_unix: float) -> list[Action]:
         """What the time says: an update of the relay's own has a deadline, whether the service speaks or not."""

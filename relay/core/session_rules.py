@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from relay.core.policy import EffectivePolicy
 
 _TRANSCRIPTION = "audio.input.transcription"
-_TURN_DETECTION = "audio.input.turn_detection"
 _LONGEST_NAME = 256
 # More than twice what a session has; each further one would only have to be looked at, to be dropped.
 _MOST_MEMBERS = 64

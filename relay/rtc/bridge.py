@@ -24,6 +24,7 @@ from relay.core.lifecycle import (
     LegCounters,
     LegName,
     MediaSample,
+    PolicyTaken,
     SessionCounters,
     SessionLimits,
     ToldRefusal,
@@ -39,6 +40,8 @@ from relay.rtc.media_watch import MediaWatch
 
 # A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
 _FLOOD_FACTOR = 10
+
+BridgeFact = PolicyTaken | Decided | TurnFact | MediaSample
 
 _OTHER = {LegName.DOWNSTREAM: LegName.UPSTREAM, LegName.UPSTREAM: LegName.DOWNSTREAM}
 
@@ -78,20 +81,12 @@ class BridgeListener(Protocol):
         """Hear that the administrator's instructions are confirmed; the gate is open."""
         ...
 
-    def on_policy_taken(self, revision: str) -> None:
-        """Hear that the policy that replaced another one is confirmed in force."""
-        ...
-
     def on_first_audio(self, leg: LegName) -> None:
         """Hear that the first packet that came in on this leg was forwarded."""
         ...
 
-    def on_decided(self, decided: Decided) -> None:
-        """Hear of a verdict other than a plain forward."""
-        ...
-
-    def tell(self, fact: TurnFact | MediaSample) -> None:
-        """Pass a figure on."""
+    def tell(self, fact: BridgeFact) -> None:
+        """Pass a fact on: a policy in force in place of another, a verdict that is no plain forward, a figure."""
         ...
 
 
@@ -126,7 +121,7 @@ class Bridge:
         self._legs = {LegName.UPSTREAM: upstream}
         if downstream is not None:
             self._legs[LegName.DOWNSTREAM] = downstream
-            self._events.fit_messages(client=downstream.largest_message)
+            self._events.adapt(client_bytes=downstream.largest_message)
         self.shut_gate()
 
     def replace_client(self, leg: Leg | None) -> None:
@@ -141,7 +136,7 @@ class Bridge:
         if leg is not None:
             self._legs[LegName.DOWNSTREAM] = leg
             self._legs[LegName.UPSTREAM].stream.expect_other_source()
-            self._events.fit_messages(client=leg.largest_message)
+            self._events.adapt(client_bytes=leg.largest_message)
             self._run(self._events.client_returned())
         self._set_gate()
 
@@ -181,16 +176,15 @@ class Bridge:
 
     def notify_ending(self, reason: EndReason, seconds_left: int) -> None:
         """Tell the client that its session will end."""
-        if (notice := self._events.notice(reason, seconds_left)) is not None:
-            self._to_client(notice)
+        self._to_client(self._events.notice_ending(reason, seconds_left))
 
     def notify_end(self, reason: EndReason, refusal: ToldRefusal | None = None) -> bool:
         """Tell the client why its session ends now, and what refused it; False if there is nothing to tell."""
         leg = self._legs.get(LegName.DOWNSTREAM)
-        if refusal is not None and leg is not None and leg.can_send:
-            self._to_client(self._events.notice_refused(refusal))
-        notice = self._events.notice(reason) if leg is not None and leg.can_send else None
-        return notice is not None and self._to_client(notice)
+        if leg is None or not leg.can_send:
+            return False
+        sent = [self._to_client(notice) for notice in self._events.notices_of_end(reason, refusal)]
+        return any(sent)
 
     # --- LegListener -------------------------------------------------------------------------------------------------
 
@@ -252,7 +246,7 @@ class Bridge:
             self.last_event = time.monotonic()
         if not judged.plain:
             would_be = None if judged.would_be is None else judged.would_be.value
-            self._listener.on_decided(
+            self._listener.tell(
                 Decided(leg, event_type, verdict.value, judged.rule, judged.mode, would_be, judged.content_sha256)
             )
 
@@ -267,7 +261,7 @@ class Bridge:
 
     def _look_whether_taken(self) -> None:
         if self._awaited is not None and self._events.settled:
-            self._listener.on_policy_taken(self._awaited)
+            self._listener.tell(PolicyTaken(self._awaited))
             self._awaited = None
 
     def _refuse_over_rate(self) -> None:

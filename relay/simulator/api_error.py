@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-DROP_STATUS = 0
-"""Stands for "the connection was cut without an answer"; never sent."""
-
 
 @dataclass(frozen=True, slots=True)
 class ApiError(Exception):

@@ -13,7 +13,6 @@ from av import AudioFrame
 RATE = 48_000
 FRAME = 960
 FRAME_MS = 20
-EVENT_RATE = 24_000
 SILENCE_DBFS = -120.0
 
 Samples = npt.NDArray[np.int16]

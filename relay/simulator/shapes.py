@@ -273,7 +273,6 @@ _EVENT_CHECKS = {
     name: record({"type": anything, "event_id": text(512), **members}, required)
     for name, (members, required) in _EVENTS.items()
 }
-CLIENT_EVENTS = frozenset(_EVENTS)
 
 
 def check_event(event: dict[str, Any], dialect: Dialect) -> None:

@@ -39,7 +39,9 @@ class DecisionTelemetry:
         self._decisions = families.counter(
             "relay_policy_decisions_total", "Events not simply forwarded", "policy", "rule", "verdict", "mode"
         )
-        self._drift = families.counter("relay_policy_drift_total", "Instructions found that are not the policy's")
+        self._drift = families.counter(
+            "relay_policy_drift_total", "Times the service ran something else than the policy"
+        )
         self._written = families.counter("relay_audit_records_total", "Records written to the decision log")
         self._failures = families.counter(
             "relay_audit_failures_total",

@@ -10,6 +10,7 @@ from relay.core.headroom import Resource
 from relay.core.lifecycle import LegName, Stage
 from relay.core.policy_resolve import UnresolvedReason
 from relay.core.policy_rules import Mode
+from relay.core.record import FAILED_STAGES
 from relay.core.rtp import DropCause
 from relay.core.turn_facts import Limit, TurnStatus
 from relay.core.verdicts import Rule, Verdict
@@ -44,18 +45,7 @@ DROP_CAUSES = frozenset(DropCause)
 REFUSALS = frozenset(ErrorCode)
 REASONS = frozenset(EndReason) | REFUSALS
 RESOURCES = frozenset(Resource)
-# What relay/diary.py tells of failed set-ups; a test holds them equal.
-SETUP_FAILURES = (
-    (LegName.DOWNSTREAM, Stage.ICE, EndReason.CLIENT_UNREACHABLE),
-    (LegName.DOWNSTREAM, Stage.DTLS, EndReason.CLIENT_DTLS_FAILED),
-    (LegName.DOWNSTREAM, Stage.CHANNEL, EndReason.CLIENT_CHANNEL_TIMEOUT),
-    (LegName.UPSTREAM, Stage.ICE, EndReason.SERVICE_UNREACHABLE),
-    (LegName.UPSTREAM, Stage.DTLS, EndReason.SERVICE_DTLS_FAILED),
-    (LegName.UPSTREAM, Stage.CHANNEL, EndReason.SERVICE_CHANNEL_TIMEOUT),
-    (LegName.UPSTREAM, Stage.CALL, EndReason.SERVICE_REFUSED),
-    (LegName.UPSTREAM, Stage.POLICY, EndReason.POLICY_UNCONFIRMED),
-    (LegName.UPSTREAM, Stage.POLICY, EndReason.POLICY_NOT_IN_FORCE),
-)
+SETUP_FAILURES = tuple((leg, stage, reason) for reason, (leg, stage) in FAILED_STAGES.items())
 TURN_STATUSES = frozenset(TurnStatus)
 LIMITS = frozenset(Limit)
 ERROR_CODES = KNOWN_CODES

@@ -1,4 +1,4 @@
-"""How these tests run a program of the benchmarks."""
+"""How these tests run a program of the benchmarks, and see what it refuses."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ async def _run(*arguments: str) -> tuple[int, str, str]:
 def run() -> Callable[..., Awaitable[tuple[int, str, str]]]:
     """Runs a module with arguments; its exit code, output and errors."""
     return _run
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys) -> Callable[..., str]:
+    """Calls a program's `main` with arguments that it refuses; its words."""
+
+    def call(main: Callable[[], int], *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        assert (left.value.code, out) == (2, "")
+        return err
+
+    return call

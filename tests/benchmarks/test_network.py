@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from benchmarks import hostile, idle
+
 
 async def test_sessions_are_measured_in_quiet_and_under_attack(run, tmp_path):
     target = tmp_path / "figures.json"
@@ -43,9 +45,6 @@ async def test_idle_sessions_are_measured(run, tmp_path):
     assert "4 of 4 sessions" in out
 
 
-@pytest.mark.parametrize("program", ["hostile", "idle"])
-async def test_sizes_that_make_no_sense_are_refused(run, program):
-    code, out, err = await run(f"benchmarks.{program}", "--sessions", "0")
-    assert code == 2
-    assert "1 or more" in err
-    assert not out
+@pytest.mark.parametrize("main", [hostile.main, idle.main])
+def test_sizes_that_make_no_sense_are_refused(refused, main):
+    assert "1 or more" in refused(main, "--sessions", "0")

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from relay.core.event_filter import EventFilter
+from relay.core.event_ledger import Asker
 from relay.core.lifecycle import Dialect, LegCounters, merged
 
 
@@ -83,14 +84,14 @@ def test_a_refused_update_of_the_peer_before_is_forgotten(talk) -> None:
     assert talk.server(error(before["event_id"], param="session.audio.output.voice")).down == []
     # The next answer is the new peer's.
     assert [event["type"] for event in talk.updated().down] == ["session.updated"]
-    assert not talk.filter._ledger.client_waits
+    assert not talk.filter._ledger.due(Asker.CLIENT, Asker.LOCAL)
 
 
 def test_an_unnamed_refusal_is_the_oldest_updates(talk) -> None:
     talk.update(audio={"output": {"voice": "cedar"}})
     returned(talk)
     assert talk.server(error(param="session.audio.output.voice")).down == []
-    assert not talk.filter._ledger.client_waits
+    assert not talk.filter._ledger.due(Asker.CLIENT, Asker.LOCAL)
 
 
 def test_answers_of_our_own_that_waited_are_dropped(talk) -> None:

@@ -257,6 +257,6 @@ values = st.recursive(
 @given(st.dictionaries(names, values, max_size=4), st.sampled_from(sorted(CLIENT_EVENT_TYPES | SERVER_EVENT_TYPES)))
 def test_no_shape_is_too_strange(fields, kind: str) -> None:
     event = {**fields, "type": kind}
-    client_event_to_preview(client_event_to_ga(event))
+    assert client_event_to_preview(client_event_to_ga(event))["type"]
     flat = server_event_to_preview(event)
-    server_event_to_ga(event if flat is None else flat)
+    assert server_event_to_ga(event if flat is None else flat)["type"]

@@ -147,7 +147,7 @@ def test_v118_a_refused_one_does_not_count(talk) -> None:
     for _ in range(5):
         [sent] = talk.client(create(**OUT_OF_BAND)).up
         error = {"type": "invalid_request_error", "code": "x", "message": "m", "event_id": sent["event_id"]}
-        talk.server({"type": "error", "event_id": "s", "error": error})
+        assert talk.server({"type": "error", "event_id": "s", "error": error}).down
 
 
 # --- G. conversation.item.create

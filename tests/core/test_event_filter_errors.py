@@ -142,8 +142,7 @@ def test_v261_session_expired(open_talk, webrtc_filter: bool) -> None:
     assert out.end.reason is EndReason.SESSION_EXPIRED
     assert out.verdict == ("end", "session.expired")
     assert [event["error"]["code"] for event in out.down] == ([] if webrtc_filter else ["session_expired"])
-    notice = talk.filter.notice(EndReason.SESSION_EXPIRED)
-    assert (notice is None) is (not webrtc_filter)
+    assert len(talk.filter.notices_of_end(EndReason.SESSION_EXPIRED)) == webrtc_filter
 
 
 def test_session_expired_before_the_confirmation(new_talk) -> None:
@@ -209,7 +208,7 @@ def test_nothing_above_the_limit_reaches_the_client(talk) -> None:
 
 
 def test_the_announcement_of_an_end(talk) -> None:
-    notice = json.loads(talk.filter.notice(EndReason.RELAY_DRAINING, 30))
+    notice = json.loads(talk.filter.notice_ending(EndReason.RELAY_DRAINING, 30))
     assert notice == {
         "type": "relay.session.ending",
         "event_id": "event_1",
@@ -220,12 +219,12 @@ def test_the_announcement_of_an_end(talk) -> None:
 
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_every_end_is_told_in_public_words_or_not_at_all(talk, reason: EndReason) -> None:
-    text = talk.filter.notice(reason)
+    texts = talk.filter.notices_of_end(reason)
     silent = {"client_left", "client_lost", "client_unreachable", "client_dtls_failed", "client_channel_timeout"}
     if reason.value in silent | {"offer_refused", "request_cancelled", "worker_lost", "early_unused"}:
-        assert text is None
+        assert texts == []
         return
-    error = json.loads(text)["error"]
+    [error] = [json.loads(text)["error"] for text in texts]
     assert error["code"] == reason.value
     assert error["message"]
     assert (error["param"], error["event_id"]) == (None, None)

@@ -251,7 +251,7 @@ def test_an_event_in_the_other_dialect_is_not_sent_as_it_came():
 def test_an_event_that_fits_only_when_written_shorter_is_written_shorter():
     judge = opened()
     text = json.dumps({**_DELTA, "delta": "\u00e9" * 1_000}, indent=8)
-    judge.fit_messages(client=3_000)
+    judge.adapt(client_bytes=3_000)
     shown = heard(judge, text)
     assert len(text.encode()) > 3_000 >= len(shown.encode())
     assert parse_event(shown) == parse_event(text)

@@ -191,9 +191,10 @@ json_values = st.recursive(
 @given(st.text())
 def test_arbitrary_text_is_read_or_refused(text: str) -> None:
     try:
-        parse_event(text)
+        event = parse_event(text)
     except EventError:
         return
+    assert isinstance(event["type"], str)
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=5), st.booleans())

@@ -71,9 +71,6 @@ class Quiet:
         self.refused += 1
         return [ToClient("{}")]
 
-    def on_decided(self, decided):
-        self.decided = decided
-
     def tell(self, fact):
         self.told = fact
 

@@ -71,7 +71,7 @@ def test_no_truncated_request_is_read(size):
     assert parse_binding_request(REQUEST[:size]) is None
 
 
-def test_random_datagrams_never_raise():
+def test_random_datagrams_are_no_checks():
     source = random.Random(1)
     for _ in range(3000):
         datagram = bytearray(source.randbytes(source.randrange(1600)))
@@ -80,7 +80,7 @@ def test_random_datagrams_never_raise():
         if len(datagram) >= 20:
             datagram = datagram[: len(datagram) // 4 * 4]
             datagram[2:4] = (len(datagram) - 20).to_bytes(2, "big")
-        parse_binding_request(bytes(datagram))
+        assert parse_binding_request(bytes(datagram)) is None
 
 
 def test_success_carries_the_mapped_address_of_rfc5769():

@@ -176,7 +176,8 @@ anything = st.recursive(
     ),
 )
 def test_no_event_is_too_strange_to_follow(kind, event):
-    TurnWatch().follow(kind, event, 1.0)
+    told = TurnWatch().follow(kind, event, 1.0)
+    assert all(isinstance(action, AnswerAudio | Tell) for action in told)
 
 
 def test_answers_that_never_end_are_not_kept_for_ever():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import aioice.ice
 import pytest
 from support.client import Client
 from support.service import CLIENT_KEY, bounds
 from support.sessions import answered, client_of, end_notice, no_secret_in, started, watched
 
+from relay.core.ice_check_pairs import CheckTimes
+from relay.rtc import upstream_ice
 from relay.simulator import SimulatorSettings
 
 REFUSALS = [
@@ -176,8 +177,9 @@ async def test_the_service_closes_the_channel():
 
 
 async def test_the_service_vanishes(monkeypatch):
-    """Six unanswered consent checks, five seconds apart in life, end the session; and the hang-up still goes out."""
-    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.3)
+    """Consent checks that nobody answers, 30 s long in life, end the session; and the hang-up still goes out."""
+    times = CheckTimes(consent_least=0.2, consent_most=0.3, consent_lost=2.0)
+    monkeypatch.setattr(upstream_ice, "CheckTimes", lambda: times)
     async with watched() as watch, client_of(watch) as client:
         watch.world.simulator.fault(peer_vanishes_after=0.3)
         await started(client)

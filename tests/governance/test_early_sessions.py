@@ -81,7 +81,7 @@ async def test_another_request_does_not_get_it(change):
     early = EarlySessions(outcomes := Outcomes(), 4)
     conversation = begin(early)
     assert early.take(replace(REQUEST, **change), POLICY) is None
-    assert conversation._early[0].reason == "early_unused"
+    assert conversation._unsent[0].reason == "early_unused"
     assert outcomes.seen[1:] == [("other_request", "rs_k")]
 
 

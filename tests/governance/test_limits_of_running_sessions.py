@@ -25,4 +25,4 @@ async def test_limits_that_are_changed_and_changed_back_are_taken_both_times():
     for policy in (first, other, other, first):
         set_of = SimpleNamespace(switch=KillSwitch(), now_for=lambda _identity, _model, policy=policy: policy)
         conversation.take_policies(set_of)
-    assert conversation._early == [ReplaceLimits(other.limits), ReplaceLimits(first.limits)]
+    assert conversation._unsent == [ReplaceLimits(other.limits), ReplaceLimits(first.limits)]

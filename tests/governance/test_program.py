@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support import program as programs
 from support.policies import document, put
 
 from relay.audit import verify
@@ -20,76 +17,37 @@ from relay.cli import main
 from relay.config import load_settings
 from relay.errors import ConfigError
 
-ENVIRONMENT = {
-    "RELAY_UPSTREAM_ENDPOINT": "http://127.0.0.1:9",
-    "RELAY_UPSTREAM_DEPLOYMENT": "contoso-rt",
-    "RELAY_UPSTREAM_API_KEY": "resource-key",
-    "RELAY_CLIENT_KEYS": "client-key-for-tests",
-    "RELAY_HTTP_HOST": "127.0.0.1",
-    "RELAY_HTTP_PORT": "0",
-    "RELAY_ADMIN_PORT": "0",
-    "RELAY_ICE_HOSTS": "127.0.0.1",
-    "RELAY_ICE_TCP_PORT": "0",
-    "RELAY_ICE_UDP_PORT": "0",
-    "RELAY_LOG_FORMAT": "json",
-}
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def environment(tmp_path: Path) -> dict[str, str]:
-    return {
-        **ENVIRONMENT,
+    paths = {
         "RELAY_POLICIES": str(tmp_path / "policies"),
         "RELAY_DECISION_LOG_DIRECTORY": str(tmp_path / "log"),
-        "PYTHONPATH": str(ROOT),
-        "PATH": "/usr/bin:/bin",
     }
-
-
-@contextlib.asynccontextmanager
-async def served(tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relay", "serve", env=environment(tmp_path), cwd=tmp_path, stdout=subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def line(process: asyncio.subprocess.Process, event: str) -> dict[str, Any]:
-    """The next line of the log that tells of an event."""
-    async with asyncio.timeout(30):
-        while text := await process.stdout.readline():
-            found = json.loads(text)
-            if found["event"] == event:
-                return found
-    pytest.fail(f"{event} was never logged")
+    given = programs.environment(**paths)
+    del given["RELAY_INSTRUCTIONS"]
+    return given
 
 
 async def test_sighup_reads_the_policies_again_and_the_end_tells_the_head(tmp_path):
     put(tmp_path / "policies", base=document(text="one"))
-    async with served(tmp_path) as process:
-        first = await line(process, "policies_loaded")
-        await line(process, "started")
-        process.send_signal(signal.SIGHUP)
-        assert (await line(process, "policies_loaded"))["policies"] == first["policies"]
+    async with programs.serving(cwd=tmp_path, **environment(tmp_path)) as program:
+        first = await program.next_line("policies_loaded")
+        await program.next_line("started")
+        program.process.send_signal(signal.SIGHUP)
+        assert (await program.next_line("policies_loaded"))["policies"] == first["policies"]
         put(tmp_path / "policies", base="spec: [")
-        process.send_signal(signal.SIGHUP)
-        refused = await line(process, "policies_refused")
+        program.process.send_signal(signal.SIGHUP)
+        refused = await program.next_line("policies_refused")
         assert any("base.yaml" in problem for problem in refused["problems"])
         put(tmp_path / "policies", base=document(text="two"))
-        assert (await line(process, "policies_loaded"))["policies"] != first["policies"]
-        process.send_signal(signal.SIGTERM)
-        head = await line(process, "decision_log_head")
-        async with asyncio.timeout(30):
-            assert await process.wait() == 0
+        assert (await program.next_line("policies_loaded"))["policies"] != first["policies"]
+        program.process.send_signal(signal.SIGTERM)
+        head = await program.next_line("decision_log_head")
+        assert await program.stopped() == 0
     report = verify(tmp_path / "log", frozenset({head["head"]}))
     assert report.sound
     assert (report.chains[0].ended, report.chains[0].covered) == (True, 2)
-    assert str(process.pid) in report.chains[0].process
+    assert str(program.process.pid) in report.chains[0].process
 
 
 async def test_bad_policies_at_the_start_are_all_named_and_nothing_is_served(tmp_path):

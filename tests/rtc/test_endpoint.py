@@ -5,46 +5,23 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
 from aioice import stun
+from support.checks import CLIENT_HELLO, RTCP, RTP, Taken, check
 
 from relay.core.rtp import DropCause
 from relay.rtc.endpoint import Endpoint
-from relay.rtc.ice_lite import MAX_PATHS, IceLiteAgent, Inlets, SeenChecks
+from relay.rtc.ice_lite import MAX_PATHS, IceLiteAgent, SeenChecks
 from relay.rtc.outpost import Outpost
-from relay.rtc.packet import READ_BYTES, VIEW, load
+from relay.rtc.packet import READ_BYTES, load
 from relay.rtc.path import Path, Transport
 
 pytestmark = pytest.mark.usefixtures("forwarder")
 
-CLIENT_HELLO = b"\x16\xfe\xff" + bytes(60)
-RTP = b"\x80\x6f" + bytes(40)
-RTCP = b"\x80\xc8" + bytes(26)
 HERE = ("127.0.0.1", 40_000)
 THERE = ("127.0.0.1", 40_001)
-
-
-@dataclass
-class Taken:
-    """What a leg was handed."""
-
-    dtls: list[bytes] = field(default_factory=list)
-    rtp: list[bytes] = field(default_factory=list)
-    rtcp: list[bytes] = field(default_factory=list)
-
-    @property
-    def inlets(self) -> Inlets:
-        def took(datagram: bytes) -> bool:
-            self.rtp.append(datagram)
-            return True
-
-        return Inlets(lambda size: took(bytes(VIEW[:size])), self.dtls.append, took, self.rtcp.append)
-
-    def __len__(self) -> int:
-        return len(self.dtls) + len(self.rtp) + len(self.rtcp)
 
 
 class Clock:
@@ -98,24 +75,6 @@ def held(endpoint: Endpoint) -> set[tuple[str, int]]:
 def agent_of(endpoint: Endpoint) -> tuple[IceLiteAgent, Taken]:
     taken = Taken()
     return endpoint.add_agent(taken.inlets, "peer"), taken
-
-
-def check(
-    agent: IceLiteAgent, *, key: str | None = None, username: str | None = None, nominate=False, of=None, **more
-) -> bytes:
-    """A check as a controlling agent sends it, under credentials `of` (default: the newest); `more` are attributes."""
-    of = of or agent.credentials
-    message = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
-    message.attributes["USERNAME"] = username or f"{of.ufrag}:{of.remote_ufrag}"
-    message.attributes["PRIORITY"] = 1
-    if "ICE-CONTROLLED" not in more:
-        message.attributes["ICE-CONTROLLING"] = 1
-    message.attributes.update(more)
-    if nominate:
-        message.attributes["USE-CANDIDATE"] = None
-    message.add_message_integrity((key or of.pwd).encode())
-    message.add_fingerprint()
-    return bytes(message)
 
 
 async def test_a_check_is_answered_with_the_address_it_came_from(endpoint):

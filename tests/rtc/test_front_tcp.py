@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 
 import pytest
-from aioice import stun
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from support.active_tcp import active_tcp
 from support.checks import CLIENT_HELLO, RTCP, RTP, Taken, check
 from support.outposts import Relay
 from support.resources import settled
+from support.tcp_client import TcpClient
 
-from relay.core.framing import Deframer, frame
+from relay.core.framing import frame
 from relay.core.rtp import DropCause
 from relay.core.sdp_build import LocalCandidate
 from relay.rtc import tcp
@@ -26,40 +25,6 @@ from relay.rtc.plane import MediaPlane
 from relay.rtc.tcp_connection import UNPROVEN_FRAMES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes share a UDP port on Linux")
-
-
-class Line:
-    """A client's connection."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self._deframer = Deframer()
-        self._read: list[bytes] = []
-
-    async def raw(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self.socket, data)
-
-    async def send(self, *datagrams: bytes) -> None:
-        await self.raw(b"".join(map(frame, datagrams)))
-
-    async def read(self) -> bytes:
-        async with asyncio.timeout(5):
-            while not self._read:
-                data = await asyncio.get_running_loop().sock_recv(self.socket, 4096)
-                if not data:
-                    raise ConnectionResetError
-                self._read += self._deframer.feed(data)
-        return self._read.pop(0)
-
-    async def answer(self) -> stun.Message:
-        return stun.parse_message(await self.read())
-
-    async def ended(self) -> bool:
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionError):
-                while await asyncio.get_running_loop().sock_recv(self.socket, 4096):
-                    pass
-        return True
 
 
 @pytest.fixture
@@ -73,12 +38,12 @@ async def relay():
 async def connect(relay):
     made: list[socket.socket] = []
 
-    async def dial(host: str = "127.0.0.1") -> Line:
+    async def dial(host: str = "127.0.0.1") -> TcpClient:
         connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         connection.setblocking(False)
         made.append(connection)
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(connection, (host, relay.listener.port)), 5)
-        return Line(connection)
+        return TcpClient(connection)
 
     yield dial
     for each in made:

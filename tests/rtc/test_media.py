@@ -222,14 +222,8 @@ class Listener:
     def on_policy_in_force(self):
         self.in_force += 1
 
-    def on_policy_taken(self, revision):
-        raise AssertionError(revision)
-
     def on_first_audio(self, leg):
         self.first.append(leg)
-
-    def on_decided(self, decided):
-        pass
 
     def tell(self, fact):
         self.told.append(fact)

@@ -15,8 +15,9 @@ import pytest
 from aioice import stun
 from support.checks import CLIENT_HELLO, RTCP, RTP, Taken, check
 from support.resources import settled
+from support.tcp_client import TcpClient
 
-from relay.core.framing import Deframer, frame
+from relay.core.framing import frame
 from relay.core.rtp import MAX_DATAGRAM, DropCause
 from relay.rtc import tcp, tcp_connection
 from relay.rtc.endpoint import Endpoint
@@ -26,55 +27,15 @@ from relay.rtc.tcp import TcpListener
 HOST = "127.0.0.1"
 
 
-class Plug:
-    """A TCP client that speaks frames."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self._deframer = Deframer()
-        self._read: list[bytes] = []
-
-    async def send(self, *datagrams: bytes) -> None:
-        await self.raw(b"".join(frame(each) for each in datagrams))
-
-    async def raw(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self.socket, data)
-
-    async def read(self) -> bytes:
-        """The next datagram."""
-        async with asyncio.timeout(5):
-            while not self._read:
-                data = await asyncio.get_running_loop().sock_recv(self.socket, 4096)
-                if not data:
-                    raise ConnectionResetError
-                self._read += self._deframer.feed(data)
-        return self._read.pop(0)
-
-    async def answer(self) -> stun.Message:
-        return stun.parse_message(await self.read())
-
-    async def ended(self) -> bool:
-        """True once the other end has closed or reset."""
-        async with asyncio.timeout(5):
-            with contextlib.suppress(ConnectionError):
-                while await asyncio.get_running_loop().sock_recv(self.socket, 4096):
-                    pass
-        return True
-
-    def reset(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.close()
-
-
 class Bench:
     """An endpoint with its listener, and the clients a test plugs in."""
 
     def __init__(self, *hosts: str) -> None:
         self.endpoint = Endpoint(hosts or (HOST,), 0)
         self.listener = TcpListener(self.endpoint, hosts or (HOST,), 0)
-        self.plugs: list[Plug] = []
+        self.plugs: list[TcpClient] = []
 
-    async def plug(self, source: str = HOST, *, receive_buffer: int = 0) -> Plug:
+    async def plug(self, source: str = HOST, *, receive_buffer: int = 0) -> TcpClient:
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         connection = socket.socket(family)
         connection.setblocking(False)
@@ -83,7 +44,7 @@ class Bench:
         connection.bind((source, 0))
         host = source if family == socket.AF_INET6 else HOST
         await asyncio.wait_for(asyncio.get_running_loop().sock_connect(connection, (host, self.listener.port)), 5)
-        self.plugs.append(Plug(connection))
+        self.plugs.append(TcpClient(connection))
         return self.plugs[-1]
 
     def agent(self):
@@ -379,7 +340,7 @@ async def test_without_descriptors_accepting_rests_and_goes_on(bench, monkeypatc
     agent, _ = bench.agent()
     plug = socket.socket()
     plug.setblocking(False)
-    bench.plugs.append(Plug(plug))
+    bench.plugs.append(TcpClient(plug))
     wakes = Counter()
     readable = tcp._AcceptSocket._readable
     monkeypatch.setattr(tcp._AcceptSocket, "_readable", lambda self: wakes.update(["wake"]) or readable(self))
@@ -409,7 +370,7 @@ async def test_connections_are_accepted_at_a_bounded_rate(bench, monkeypatch):
         plug = socket.socket()
         plug.setblocking(False)
         plug.bind((f"127.0.0.{number + 2}", 0))
-        bench.plugs.append(Plug(plug))
+        bench.plugs.append(TcpClient(plug))
         plug.connect_ex((HOST, bench.listener.port))
     began = loop.time()
     await bench.until(lambda: bench.listener.connections == 25)

@@ -20,8 +20,9 @@ from relay.core.lifecycle import (
     StageDone,
 )
 from relay.core.policy import policy_from_instructions
+from relay.core.record import FAILED_STAGES
 from relay.core.turn_facts import AnswerBegan, Answered, Interrupted, LimitsTold, ServiceErred, Transcribed
-from relay.diary import _FAILED_STAGE, Diary
+from relay.diary import Diary
 from relay.errors import EndReason
 from relay.telemetry import Telemetry
 
@@ -146,7 +147,7 @@ def failures(registry):
 
 
 def test_what_a_failed_set_up_is_counted_as_is_there_from_the_start(registry, telemetry):
-    expected = {(leg, stage, reason): 0 for reason, (leg, stage) in _FAILED_STAGE.items()}
+    expected = {(leg, stage, reason): 0 for reason, (leg, stage) in FAILED_STAGES.items()}
     assert failures(registry) == expected
 
 

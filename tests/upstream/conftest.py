@@ -13,7 +13,6 @@ from relay.config import Secret, UpstreamProtocol, UpstreamSettings
 from relay.upstream import Upstream, create_upstream
 
 RESOURCE_KEY = "canary-resource-key-0123456789abcdef"
-ANSWER_SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 
 
 @dataclass

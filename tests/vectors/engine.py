@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from support.echoes import ga_session
+
 from relay.core.event_actions import Action, EndWith, Judged, OpenGate, ToClient, ToService
 from relay.core.event_filter import EventFilter
 from relay.core.lifecycle import Dialect, LegName, SessionStart
@@ -21,36 +23,7 @@ class ServiceModel:
     """A service's session: minted, updated whole or not at all, echoed."""
 
     def __init__(self, minted: Mapping[str, Any]) -> None:
-        self.session: dict[str, Any] = {
-            "type": "realtime",
-            "object": "realtime.session",
-            "id": "sess_upstream",
-            "model": "contoso-rt",
-            "output_modalities": ["audio"],
-            "instructions": "The service's own.",
-            "tools": [],
-            "tool_choice": "auto",
-            "max_output_tokens": "inf",
-            "tracing": None,
-            "truncation": "auto",
-            "prompt": None,
-            "expires_at": 4600,
-            "audio": {
-                "input": {
-                    "format": {"type": "audio/pcm", "rate": 24000},
-                    "transcription": {"model": "contoso-transcribe", "language": "tr", "prompt": "steer"},
-                    "noise_reduction": None,
-                    "turn_detection": {
-                        "type": "server_vad",
-                        "silence_duration_ms": 200,
-                        "idle_timeout_ms": None,
-                        "create_response": True,
-                    },
-                },
-                "output": {"format": {"type": "audio/pcm", "rate": 24000}, "voice": "marin", "speed": 1.0},
-            },
-            "include": None,
-        }
+        self.session = ga_session("The service's own.")
         self.update(minted)
 
     @property

@@ -60,7 +60,7 @@ def test_a_normal_event_comes_down_as_it_is():
 
 def test_an_event_too_large_for_the_service_is_refused_and_leaves_no_trace():
     run = session()
-    run.filter.fit_messages(service=65_536)
+    run.filter.adapt(service_bytes=65_536)
     content = [{"type": "input_text", "text": "x" * 100_000}]
     item = {"type": "message", "role": "user", "content": content}
     run.take(Client({"type": "conversation.item.create", "event_id": "c1", "item": item}))

@@ -247,7 +247,7 @@ BY_ANOTHER_NAME = {
     "V236": ("end_to_end/test_session.py", "test_speech_goes_to_the_service_and_its_answer_comes_back"),
     "V260": ("end_to_end/test_client_faults.py", "test_the_client_leaves"),
     "V262": ("end_to_end/test_faults.py", "test_a_relay_that_stops_says_so_and_hangs_up"),
-    "V263": ("end_to_end/test_leaks.py", "test_sessions_of_one_service_port_are_told_apart"),
+    "V263": ("end_to_end/test_habits_of_the_service.py", "test_sessions_of_one_service_port_are_told_apart"),
     "V264": ("telemetry/test_log.py", "test_what_is_named_or_looks_like_a_secret_is_blanked"),
     "V265": ("benchmarks/test_policy_cost.py", "test_v265_judging_is_measured_for_every_kind_of_event"),
 }

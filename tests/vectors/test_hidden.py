@@ -288,7 +288,7 @@ def test_v297_a_small_update_has_no_long_answer() -> None:
 
 def test_v298_an_update_that_the_service_cannot_take_is_refused() -> None:
     run = EngineRun(p0(tools={"client_functions": Strictness.ALLOW, "admin": (ADMIN_TOOL,)}))
-    run.filter.fit_messages(service=65_536)
+    run.filter.adapt(service_bytes=65_536)
     run.take(Confirm())
     run.forget()
     run.take(update(tools=[{"type": "function", "name": "f", "description": "x" * 100_000}]))
