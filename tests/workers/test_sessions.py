@@ -318,13 +318,13 @@ def read(pid: int, name: str) -> bytes:
 
 
 def descriptors(pid: int | str) -> set[str]:
-    """What the descriptors of a process lead to, standard input and outputs apart."""
+    """What the descriptors of a process lead to, standard input and outputs apart, and what it reads of itself now."""
     found = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             if int(link.name) > 2:
                 found.add(str(link.readlink()))
-    return found
+    return {each for each in found if not each.startswith("/proc/")}
 
 
 # --- starting
