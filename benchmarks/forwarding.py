@@ -12,7 +12,7 @@ import aiohttp
 from benchmarks.load import Call, Door, talking
 from benchmarks.machine import usages
 from benchmarks.plan import Plan
-from benchmarks.processes import GO, STOCK, Kind, Started, all_of_ours, in_go, relay_process, stock
+from benchmarks.processes import COMPILED, GO, STOCK, Kind, Started, all_of_ours, in_go, relay_process, stock
 from benchmarks.rounds import SETTLE_SECONDS, Group, Noise, Reading, measure
 from benchmarks.stage import Stage
 from benchmarks.table import Promise, Row, ratios, row_of
@@ -28,6 +28,7 @@ _STOCK_DRAIN_SECONDS = 1.5
 _ADDED = {50: Promise(0.1), 95: Promise(1.0), 99: None}
 _MEMORY = Promise(400.0)
 _OF_GO = Promise(0.75)
+_OF_GO_COMPILED = Promise(0.65)
 _OF_STOCK = Promise(40.0, at_most=False)
 
 
@@ -131,7 +132,11 @@ def cpu_rows(groups: Sequence[Group]) -> list[Row]:
     ours = [row for row in found if row.relay not in {GO, STOCK}]
     go = [row for row in found if row.relay == GO]
     stocks = [row for row in found if row.relay == STOCK]
-    compared = [ratios("CPU, of the Go relay's", row, other, _OF_GO) for row in ours for other in go]
+    compared = [
+        ratios("CPU, of the Go relay's", row, other, _OF_GO_COMPILED if row.relay == COMPILED else _OF_GO)
+        for row in ours
+        for other in go
+    ]
     compared += [
         ratios(f"CPU, stock's with {other.sessions} over ours", row, other, _OF_STOCK, inverse=True)
         for row in ours

@@ -17,6 +17,7 @@ from benchmarks.machine import Cores
 from benchmarks.peer import HOST
 
 OURS = "ours"
+COMPILED = f"{OURS}, compiled"
 STOCK = "stock aiortc"
 GO = "Go relay"
 CLIENT_KEY = "client-key-for-the-benchmark"
@@ -100,7 +101,7 @@ def all_of_ours(service_url: str) -> list[Kind]:
         return [ours(service_url)]
     return [
         ours(service_url, f"{OURS}, in Python", **{_FORWARDER: "python"}),
-        ours(service_url, f"{OURS}, compiled", **{_FORWARDER: "native"}),
+        ours(service_url, COMPILED, **{_FORWARDER: "native"}),
     ]
 
 
