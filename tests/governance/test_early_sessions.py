@@ -128,5 +128,5 @@ async def test_a_fault_with_one_does_not_keep_the_kill_switch_from_the_others():
     stopped = begin(early, "k2")
     stopped.policy = replace(POLICY, name="stopped")
     early.take_policies(Faulty())
-    assert stopped._early[0].reason == "policy_killed"
+    assert stopped._unsent[0].reason == "policy_killed"
     assert sorted(outcomes.seen[2:]) == [("other_policy", "rs_k1"), ("stopped", "rs_k2")]
