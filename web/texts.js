@@ -322,6 +322,7 @@ export const texts = {
     early_unused: "It was prepared for this page and not used.",
     operator_ended: "An administrator ended it.",
     relay_draining: "The relay is about to restart. Start again in a moment.",
+    worker_lost: "A part of the relay stopped. Start again.",
     relay_failed: "The relay had an internal failure. Start again; tell your administrator if it happens again.",
   },
 };
