@@ -201,6 +201,7 @@ class Deployment:
             "RELAY_LIMITS_REATTACH_SECONDS": "2",
             "RELAY_LIMITS_DRAIN_SECONDS": "60",
             "RELAY_LOG_FORMAT": "json",
+            "RELAY_WORKERS": "2",
             # Sessions are refused for their own sake here, not for what else the machine does.
             "RELAY_ADMISSION_CPU": "0",
             "RELAY_ADMISSION_LOOP_LAG_SECONDS": "0",
