@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import random
 import signal
 import socket
 from pathlib import Path
@@ -344,11 +345,11 @@ async def test_ports_that_cannot_be_had_are_an_error_at_the_start_and_leave_noth
 
 
 def three_ports() -> list[socket.socket]:
-    """Three UDP ports in a row."""
+    """Three UDP ports in a row, below those that the system hands out to whoever wants any."""
     while True:
         taken = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
         try:
-            taken[0].bind(("127.0.0.1", 0))
+            taken[0].bind(("127.0.0.1", random.randrange(20_000, 32_000)))
             for number, each in enumerate(taken[1:], start=1):
                 each.bind(("127.0.0.1", taken[0].getsockname()[1] + number))
         except (OSError, OverflowError):
