@@ -47,6 +47,7 @@ from relay.rtc.check_peer import ConnectionChecks
 from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
 from relay.telemetry.workers import WorkerMetrics
 from relay.upstream import create_upstream
+from relay.watches import lasting
 
 _MOST_HTTP_CONNECTIONS = 2_000
 # Whoever can connect, with or without a key, must not be able to use up the open files that sessions need.
@@ -123,10 +124,10 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await listener.start()
             stack.push_async_callback(listener.stop)
         upstream.hang_up_what_was_left()
-        watches = {"loop-lag": telemetry.watch_loop(), "policies": policies.watch(), "switch": policies.watch_switch(),
-                   "load": watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
+        watches = {"loop-lag": telemetry.watch_loop, "policies": policies.watch, "switch": policies.watch_switch,
+                   "load": lambda: watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
         for name, watch in watches.items():
-            stack.callback(asyncio.create_task(watch, name=name).cancel)
+            stack.callback(asyncio.create_task(lasting(name, watch, telemetry), name=name).cancel)
         up.set()
         yield Running(
             registry,
