@@ -44,6 +44,9 @@ from relay.registry import Registry
 from relay.rtc import forwarding
 from relay.rtc.advertise import AdvertisedAddress
 from relay.rtc.check_peer import ConnectionChecks
+from relay.store import RetentionDays, Store, open_store
+from relay.store_upkeep import keep_up
+from relay.store_writer import StoreWriter
 from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
 from relay.telemetry.workers import WorkerMetrics
 from relay.upstream import create_upstream
@@ -66,6 +69,7 @@ class Running:
     operations_url: str
     media_addresses: tuple[AdvertisedAddress, ...]
     drain: Drain
+    store: Store
 
 
 @contextlib.asynccontextmanager
@@ -84,6 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         if log is not None:
             stack.push_async_callback(log.close)
         recordable = (lambda: True) if log is None else (lambda: not log.failing)
+        store = await _open_store(settings, telemetry, stack)
         policies = Policies(policy_source(settings), settings.policy.documents, telemetry.policies, recordable)
         headroom = Headroom(admission_limits(settings), time.monotonic())
         media = await stack.enter_async_context(media_host(settings, telemetry, headroom))
@@ -125,6 +130,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             stack.push_async_callback(listener.stop)
         upstream.hang_up_what_was_left()
         watches = {"loop-lag": telemetry.watch_loop, "policies": policies.watch, "switch": policies.watch_switch,
+                   "store": lambda: keep_up(store, telemetry.store),
                    "load": lambda: watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
         for name, watch in watches.items():
             stack.callback(asyncio.create_task(lasting(name, watch, telemetry), name=name).cancel)
@@ -138,6 +144,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             _url("http", settings.admin.host, operations.port),
             media.addresses,
             drain,
+            store,
         )
 
 
@@ -302,6 +309,21 @@ def _decision_log(settings: Settings, telemetry: Telemetry) -> DecisionLog | Non
     log = DecisionLog(place, telemetry.decisions)
     telemetry.decisions.keep(log.write, lambda: log.queue_depth)
     return log
+
+
+async def _open_store(settings: Settings, telemetry: Telemetry, stack: contextlib.AsyncExitStack) -> Store:
+    """The store, to which finished sessions and decisions are written; closed with the stack. Raises ConfigError."""
+    wanted = settings.store
+    days = RetentionDays(wanted.sessions_days, wanted.decisions_days, wanted.usage_days, wanted.audit_days)
+    store = await open_store(settings.store_url.reveal(), days)
+    stack.push_async_callback(store.close)
+    telemetry.store.opened(store.kind)
+    store.listen(telemetry.store.asked)
+    writer = StoreWriter(store, telemetry.store.dropped)
+    stack.push_async_callback(writer.close)
+    telemetry.sessions.keep(writer.session_ended)
+    telemetry.decisions.keep(writer.decided)
+    return store
 
 
 def _certificate(settings: Settings) -> Certificate | None:

@@ -31,6 +31,7 @@ from relay.config import (
     PolicySettings,
     Secret,
     Settings,
+    StoreSettings,
     UpstreamSettings,
     load_settings,
 )
@@ -42,6 +43,7 @@ from relay.health import add_health_command
 from relay.policy_cli import add_policy_command
 from relay.policy_files import load_policies
 from relay.simulator.settings import SimulatorSettings
+from relay.store_cli import add_store_command
 
 DEMO_PORT = 8080
 DEMO_INSTRUCTIONS = "You are a friendly assistant. Be brief."
@@ -171,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     add_health_command(commands)
     add_audit_command(commands)
     add_policy_command(commands)
+    add_store_command(commands)
     shown = command("version", "print versions", "Print the version of the relay and of what it stands on.", _version)
     shown.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -240,6 +243,7 @@ def demo_settings(host: str, port: int, service_url: str, simulated: SimulatorSe
         ice=IceSettings(advertise=(Advertised(host),), hosts=(host,), udp_port=0, tcp_port=0),
         # The stand-in runs in the same process: its load says nothing of the relay's.
         admission=AdmissionSettings(cpu=0, loop_lag_seconds=0, setups=0),
+        store=StoreSettings(url=Secret("sqlite://")),
         log=LogSettings(level=LogLevel.WARNING),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from relay.config_network import own_port_problems
@@ -29,6 +30,7 @@ from relay.config_sections import (
     OnLogFailure,
     PolicySettings,
     StateSettings,
+    StoreSettings,
     TraceSettings,
     TurnSettings,
     UpstreamAuth,
@@ -65,6 +67,7 @@ __all__ = [
     "SettingSpec",
     "Settings",
     "StateSettings",
+    "StoreSettings",
     "TraceSettings",
     "TurnSettings",
     "UpstreamAuth",
@@ -98,6 +101,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     state: StateSettings = field(default_factory=StateSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
     cost: CostSettings = field(default_factory=CostSettings)
     traces: TraceSettings = field(default_factory=TraceSettings)
@@ -118,6 +122,11 @@ class Settings:
                 "decision_log.directory is not set: what the policies decide is counted and logged, and no chained "
                 "record of it is kept"
             )
+        if self.store.url is None and self.state.directory is None:
+            found.append(
+                "neither store.url nor state.directory is set: session records, decisions, keys, usage and the audit "
+                "log are kept in memory and gone with this process"
+            )
         if not self.policy.instructions and self.policy.allow_empty and self.policy.documents is None:
             found.append(
                 "NO CENTRAL INSTRUCTIONS: policy.allow_empty is true, so sessions run without the administrator's text"
@@ -131,6 +140,15 @@ class Settings:
                 "http.trusted_proxies"
             )
         return tuple(found)
+
+    @property
+    def store_url(self) -> Secret:
+        """Where the store is: `store.url`, else a file in `state.directory`, else this process's memory."""
+        if self.store.url is not None:
+            return self.store.url
+        if self.state.directory is None:
+            return Secret("sqlite://")
+        return Secret(f"sqlite:///{Path(self.state.directory).absolute() / 'relay.db'}")
 
     def require_servable(self) -> None:
         """Raise ConfigError naming everything that `relay serve` still needs."""

@@ -230,6 +230,18 @@ class StateSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """What is kept for administrators, and for how many days (0: for ever); several relays may share one store."""
+
+    url: Secret | None = _setting(values.store_url, None, secret=True)
+    redis_url: Secret | None = _setting(values.redis_url, None, secret=True)
+    sessions_days: int = _setting(values.whole(0, 36_500), 90)
+    decisions_days: int = _setting(values.whole(0, 36_500), 90)
+    usage_days: int = _setting(values.whole(0, 36_500), 400)
+    audit_days: int = _setting(values.whole(0, 36_500), 0)
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """Processes that carry media; with `count` 1 the main process does, and there is no other."""
 

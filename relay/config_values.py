@@ -224,6 +224,22 @@ def secret(text: str) -> Secret:
     return Secret(text)
 
 
+def store_url(text: str) -> Secret:
+    """Parse the URL of a database; it may hold a password and is quoted nowhere."""
+    if not text.startswith(("sqlite://", "postgresql://", "postgres://")):
+        raise ValueError("begins with neither sqlite:// nor postgresql://")
+    if text.startswith("sqlite://") and text != "sqlite://" and not text.startswith("sqlite:///"):
+        raise ValueError("sqlite takes a path: sqlite:////var/lib/relay/relay.db (four slashes for an absolute one)")
+    return secret(text)
+
+
+def redis_url(text: str) -> Secret:
+    """Parse the URL of a Redis or Valkey server; it may hold a password and is quoted nowhere."""
+    if not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("begins with none of redis://, rediss://, unix://")
+    return secret(text)
+
+
 def client_key(text: str) -> Secret:
     """Parse a key with which clients may mint."""
     if len(text) < CLIENT_KEY_MIN_LENGTH:

@@ -68,6 +68,7 @@ class Diary:
         self._session_id = session_id
         self._telemetry = telemetry
         self._began = time.monotonic()
+        self._started_at = time.time()
         self._stages: dict[str, float] = {}
         self._request_ids: list[str] = []
         self._transports: dict[str, tuple[str, ...]] = {}
@@ -153,6 +154,9 @@ class Diary:
                 turns=dict(self._turns),
                 tokens=dict(self._tokens),
                 client=self._client_stats,
+                tenant=self.request.identity.tenant,
+                subject=self.request.identity.subject_hash,
+                started_at=self._started_at,
             )
         )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from relay.core.lifecycle import LegName, SessionCounters, Stage
+from relay.core.lifecycle import LegCounters, LegName, SessionCounters, Stage
+from relay.core.stored import SessionRow
 from relay.errors import EndReason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from relay.core.client_stats import ClientStats
     from relay.core.lifecycle import Dialect
     from relay.core.turn_facts import Tokens
@@ -46,7 +50,7 @@ class SessionRecord:
     instructions were in force. `transports` names by leg what carried it, in order of use; `reattached`
     counts the peer connections that took over from the one before. `trace_id` joins the record to the client's trace or
     the relay's own; `turns` counts answers by how they ended, `tokens` what they used; `client` is what the client told
-    last of its own view.
+    last of its own view. `subject` is a hash, `started_at` Unix seconds; `timeline` is what happened and when.
     """
 
     session_id: str
@@ -66,3 +70,63 @@ class SessionRecord:
     turns: dict[str, int] = field(default_factory=dict)
     tokens: Tokens = field(default_factory=dict)
     client: ClientStats | None = None
+    tenant: str = "default"
+    subject: str = ""
+    started_at: float = 0.0
+    timeline: tuple[Mapping[str, Any], ...] = ()
+
+
+def session_row(record: SessionRecord) -> SessionRow:
+    """The record as it is kept in the store."""
+    body = as_shown(record)
+    del body["session_id"]
+    return SessionRow(
+        id=record.session_id,
+        tenant=record.tenant,
+        subject=record.subject,
+        policy=record.policy,
+        reason=record.reason.value,
+        started_at=record.started_at,
+        ended_at=record.started_at + record.duration_seconds,
+        body=body,
+        timeline=record.timeline,
+    )
+
+
+def as_shown(record: SessionRecord) -> dict[str, Any]:
+    """The record as plain values, for the log and for the store."""
+    verdicts: dict[str, int] = {}
+    for (leg, _event, verdict), count in record.counters.events.items():
+        verdicts[f"{leg}.{verdict}"] = verdicts.get(f"{leg}.{verdict}", 0) + count
+    # Only where there is something: most sessions are not traced, and a foreign client sends no figures of its own.
+    some = {
+        "trace_id": record.trace_id,
+        "turns": record.turns,
+        # Not "tokens": the log's last defence takes that word for a secret's.
+        "usage": {f"{direction}.{kind}": number for (direction, kind), number in sorted(record.tokens.items())},
+        "client": None if record.client is None else _figures(record.client),
+    }
+    return {
+        "session_id": record.session_id,
+        "door": record.door,
+        "dialect": record.dialect,
+        "side": record.reason.side,
+        "reason": record.reason,
+        "detail": record.detail,
+        "duration_seconds": round(record.duration_seconds, 3),
+        "policy": record.policy,
+        "revision": record.revision[:12],
+        "stages": {stage: round(seconds, 4) for stage, seconds in record.stages.items()},
+        "downstream": _figures(record.counters.downstream),
+        "upstream": _figures(record.counters.upstream),
+        "transports": record.transports,
+        "reattached": record.reattached,
+        "events": verdicts,
+        "service_request_ids": record.request_ids,
+        **{name: value for name, value in some.items() if value},
+    }
+
+
+def _figures(value: LegCounters | Any) -> dict[str, Any]:
+    named = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return {name: round(each, 4) if isinstance(each, float) else each for name, each in named.items() if each}

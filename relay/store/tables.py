@@ -67,6 +67,8 @@ SESSIONS = Table(
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float, nullable=False),
     Column("body", Text, nullable=False),
+    # What happened in it and when, a JSON list; read only for one session at a time.
+    Column("timeline", Text, nullable=False, server_default="[]"),
     Index("sessions_by_time", "ended_at"),
     Index("sessions_by_tenant", "tenant", "ended_at"),
 )
@@ -114,6 +116,7 @@ DECISIONS = Table(
     Column("content_sha256", String(64), nullable=True),
     Index("decisions_by_time", "at"),
     Index("decisions_by_session", "session"),
+    Index("decisions_by_tenant", "tenant", "number"),
 )
 
 AUDIT = Table(

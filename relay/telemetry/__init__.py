@@ -28,6 +28,7 @@ from relay.telemetry.policies import PolicyTelemetry
 from relay.telemetry.room import RoomTelemetry
 from relay.telemetry.service import ServiceTelemetry
 from relay.telemetry.sessions import SessionTelemetry
+from relay.telemetry.store import StoreTelemetry
 from relay.telemetry.traces import NoTraces, Traces, open_traces
 from relay.telemetry.turns import TurnTelemetry
 from relay.telemetry.words import Names
@@ -80,6 +81,7 @@ class Telemetry:
         self.turns = TurnTelemetry(families, self.deployments, prices or {})
         self.service = ServiceTelemetry(families, self.deployments)
         self.room = RoomTelemetry(families, self._log, refusal_lines)
+        self.store = StoreTelemetry(families, self._log, LineBudget(clock))
         self._loop_lag = families.histogram("relay_event_loop_lag_seconds", "How late a timer ran", _LAG_BUCKETS)
         build = families.gauge("relay_build_info", "Versions in use", "version", "python", "aiortc")
         build.labels(relay.__version__, platform.python_version(), version("aiortc")).set(1)

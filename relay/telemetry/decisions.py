@@ -35,7 +35,7 @@ class DecisionTelemetry:
         self._policies = policies
         self._lines = lines
         self._log_lines = log_lines
-        self._record: Callable[[DecisionRecord], None] | None = None
+        self._keepers: list[Callable[[DecisionRecord], None]] = []
         self._decisions = families.counter(
             "relay_policy_decisions_total", "Events not simply forwarded", "policy", "rule", "verdict", "mode"
         )
@@ -51,10 +51,11 @@ class DecisionTelemetry:
         )
         self._depth = families.gauge("relay_audit_queue_depth", "Records that wait to be written")
 
-    def keep(self, record: Callable[[DecisionRecord], None], queue_depth: Callable[[], int]) -> None:
-        """Say where decisions are written down, and where a scrape finds how many wait."""
-        self._record = record
-        self._depth.set_function(queue_depth)
+    def keep(self, record: Callable[[DecisionRecord], None], queue_depth: Callable[[], int] | None = None) -> None:
+        """Say where decisions are written down too, and of the decision log where a scrape finds how many wait."""
+        self._keepers.append(record)
+        if queue_depth is not None:
+            self._depth.set_function(queue_depth)
 
     def decided(self, session_id: str, decision: Decided, governed: Governed) -> None:
         """Record what the policy made of an event, when that was not a plain forward."""
@@ -67,8 +68,10 @@ class DecisionTelemetry:
         self._decisions.labels(policy, rule, verdict, mode).inc()
         if decision.rule == Rule.SESSION_IN_FORCE:
             self._drift.inc()
-        if self._record is not None:
-            self._record(_record_of(session_id, decision, governed))
+        if self._keepers:
+            record = _record_of(session_id, decision, governed)
+            for keep in self._keepers:
+                keep(record)
         if (suppressed := self._lines.spend()) is not None:
             fields = {"leg": decision.leg, "event_type": decision.event_type, "verdict": verdict, "rule": decision.rule,
                       "mode": decision.mode, "policy": governed.policy}  # fmt: skip

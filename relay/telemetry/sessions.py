@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from relay.core.doors import EarlyOutcome
+from relay.core.record import as_shown
 from relay.errors import EndReason
 from relay.telemetry.families import STAGE_BUCKETS
 from relay.telemetry.totals import SessionTotals
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from relay.core.lifecycle import Dialect, LegCounters, LegName, Phase, SessionCounters, Stage
+    from relay.core.lifecycle import Dialect, LegName, Phase, SessionCounters, Stage
     from relay.core.record import SessionRecord
     from relay.telemetry.doors import DoorTelemetry
     from relay.telemetry.families import Families
@@ -30,6 +30,7 @@ class SessionTelemetry:
     def __init__(self, families: Families, log: FilteringBoundLogger, doors: DoorTelemetry) -> None:
         self._log = log
         self._doors = doors
+        self._keep: Callable[[SessionRecord], None] = lambda _record: None
         self._totals = SessionTotals()
         families.registry.register(self._totals)
         self._started = families.counter(
@@ -69,6 +70,10 @@ class SessionTelemetry:
         self._totals.draining = draining
         self._totals.endpoint_drops = endpoint_drops
 
+    def keep(self, record: Callable[[SessionRecord], None]) -> None:
+        """Say who keeps the records of sessions that ended."""
+        self._keep = record
+
     def opened(self, session_id: str, door: str, dialect: Dialect, trace_id: str | None = None) -> None:
         """Record that a session was admitted; `ended` must follow once."""
         self._totals.opened(session_id)
@@ -85,7 +90,8 @@ class SessionTelemetry:
         side = record.reason.side
         self._ended.labels(side, record.reason.value).inc()
         self._duration.labels(side).observe(record.duration_seconds)
-        self._log.info("session_ended", **_line(record))
+        self._log.info("session_ended", **as_shown(record))
+        self._keep(record)
 
     def early(self, outcome: EarlyOutcome, session_id: str = "") -> None:
         """Record what becomes of a session begun when a key was minted; without an id none was begun."""
@@ -104,41 +110,3 @@ class SessionTelemetry:
     def setup_failed(self, leg: LegName, stage: Stage, reason: str) -> None:
         """Record that set-up failed in a stage, for an end reason or an error code."""
         self._setup_failures.labels(fold(leg, LEGS), fold(stage, STAGES), fold(reason, REASONS)).inc()
-
-
-def _line(record: SessionRecord) -> dict[str, Any]:
-    verdicts: dict[str, int] = {}
-    for (leg, _event, verdict), count in record.counters.events.items():
-        verdicts[f"{leg}.{verdict}"] = verdicts.get(f"{leg}.{verdict}", 0) + count
-    # Only where there is something: most sessions are not traced, and a foreign client sends no figures of its own.
-    some = {
-        "trace_id": record.trace_id,
-        "turns": record.turns,
-        # Not "tokens": the log's last defence takes that word for a secret's.
-        "usage": {f"{direction}.{kind}": number for (direction, kind), number in sorted(record.tokens.items())},
-        "client": None if record.client is None else _figures(record.client),
-    }
-    return {
-        "session_id": record.session_id,
-        "door": record.door,
-        "dialect": record.dialect,
-        "side": record.reason.side,
-        "reason": record.reason,
-        "detail": record.detail,
-        "duration_seconds": round(record.duration_seconds, 3),
-        "policy": record.policy,
-        "revision": record.revision[:12],
-        "stages": {stage: round(seconds, 4) for stage, seconds in record.stages.items()},
-        "downstream": _figures(record.counters.downstream),
-        "upstream": _figures(record.counters.upstream),
-        "transports": record.transports,
-        "reattached": record.reattached,
-        "events": verdicts,
-        "service_request_ids": record.request_ids,
-        **{name: value for name, value in some.items() if value},
-    }
-
-
-def _figures(value: LegCounters | Any) -> dict[str, Any]:
-    named = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
-    return {name: round(each, 4) if isinstance(each, float) else each for name, each in named.items() if each}

@@ -130,7 +130,7 @@ def test_check_as_json_says_the_same(servable, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["settings"]["http.port"] == {"value": 0, "origin": "env RELAY_HTTP_PORT", "env": "RELAY_HTTP_PORT"}
     assert shown["problems"] == []
-    assert len(shown["warnings"]) == 1
+    assert len(shown["warnings"]) == 2
     assert "canary" not in json.dumps(shown)
 
 

@@ -155,13 +155,42 @@ def test_blank_instructions_refuse_to_start_unless_that_is_said_and_then_it_is_l
 
 
 def test_warnings_follow_the_settings():
-    quiet = MINIMAL | {"RELAY_UPSTREAM_TRANSCRIPTION_DEPLOYMENT": "whisper", "RELAY_TRUSTED_PROXIES": "10.0.0.0/8"}
+    quiet = MINIMAL | {
+        "RELAY_UPSTREAM_TRANSCRIPTION_DEPLOYMENT": "whisper",
+        "RELAY_TRUSTED_PROXIES": "10.0.0.0/8",
+        "RELAY_STATE_DIRECTORY": "/var/lib/relay",
+    }
     assert load_settings(None, quiet).warnings == ()
-    [transcription, tls] = load_settings(None, MINIMAL).warnings
+    [transcription, memory, tls] = load_settings(None, MINIMAL).warnings
+    assert "kept in memory" in memory
     assert "transcription is removed from every session" in transcription
     assert "no microphone" in tls
     assert load_settings(None, quiet | {"RELAY_TRUSTED_PROXIES": "", "RELAY_HTTP_HOST": "127.0.0.1"}).warnings == ()
     assert "*" in load_settings(None, quiet | {"RELAY_ALLOWED_ORIGINS": "*"}).warnings[0]
+
+
+def test_the_store_is_where_it_is_said_to_be_or_in_the_state_directory_or_in_memory():
+    def place(**environ):
+        return load_settings(None, MINIMAL | environ).store_url.reveal()
+
+    assert place() == "sqlite://"
+    assert place(RELAY_STATE_DIRECTORY="/var/lib/relay") == "sqlite:////var/lib/relay/relay.db"
+    url = "postgresql://relay:hidden@db/relay?sslmode=verify-full"
+    assert place(RELAY_STATE_DIRECTORY="/var/lib/relay", RELAY_STORE_URL=url) == url
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("STORE_URL", "mysql://u:hidden@h/d", "store.url: begins with neither sqlite:// nor postgresql://"),
+        ("STORE_URL", "sqlite://var/hidden.db", "store.url: sqlite takes a path: sqlite:////"),
+        ("STORE_REDIS_URL", "http://:hidden@h", "store.redis_url: begins with none of redis://"),
+    ],
+)
+def test_a_store_s_url_that_cannot_be_one_is_refused_without_quoting_it(name, value, words):
+    [line] = problems({f"RELAY_{name}": value})
+    assert words in line
+    assert "hidden" not in line
 
 
 def test_unknown_keys_are_refused_with_line_and_nearest_match(yaml_file):
