@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -28,18 +28,18 @@ from relay.config_values import is_loopback
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.headroom import AdmissionLimits, Headroom
 from relay.core.lifecycle import SessionLimits
-from relay.core.policy import policy_from_instructions, policy_revision
-from relay.core.policy_resolve import ServiceDefaults
-from relay.core.policy_rules import OnSinkFailure
 from relay.decision_log import DecisionLog, DecisionLogPlace
 from relay.draining import Drain
 from relay.early import EarlySessions
 from relay.errors import ConfigError
+from relay.governance import Governance
 from relay.hang_up_list import HangUpList
 from relay.kept_calls import KeptCalls
 from relay.load import max_files, watch_load
 from relay.media_host import MediaHost, media_host
-from relay.policies import Policies, PolicySource, documents_at, one_policy
+from relay.policies import Policies
+from relay.policy_keeping import policy_keeping
+from relay.policy_trials import PolicyTrials
 from relay.registry import Registry
 from relay.rtc import forwarding
 from relay.rtc.advertise import AdvertisedAddress
@@ -47,6 +47,7 @@ from relay.rtc.check_peer import ConnectionChecks
 from relay.store import RetentionDays, Store, open_store
 from relay.store_upkeep import keep_up
 from relay.store_writer import StoreWriter
+from relay.stored_switch import StoredSwitch
 from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
 from relay.telemetry.workers import WorkerMetrics
 from relay.upstream import create_upstream
@@ -70,6 +71,9 @@ class Running:
     media_addresses: tuple[AdvertisedAddress, ...]
     drain: Drain
     store: Store
+    governance: Governance
+    trials: PolicyTrials
+    switch: StoredSwitch
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +93,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             stack.push_async_callback(log.close)
         recordable = (lambda: True) if log is None else (lambda: not log.failing)
         store = await _open_store(settings, telemetry, stack)
-        policies = Policies(policy_source(settings), settings.policy.documents, telemetry.policies, recordable)
+        keeping = await stack.enter_async_context(policy_keeping(settings, store, telemetry, recordable))
+        policies = keeping.policies
         headroom = Headroom(admission_limits(settings), time.monotonic())
         media = await stack.enter_async_context(media_host(settings, telemetry, headroom))
         metrics.register(WorkerMetrics(media.workers))
@@ -109,6 +114,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             on_end=lambda session_id: keys.forget(session_id, time.time()),
             early=EarlySessions(telemetry.sessions, settings.upstream.early_most) if settings.upstream.early else None,
         )
+        keeping.trials.watch(registry.governed)
         telemetry.sessions.attach(
             registry.counters,
             ready=lambda: not registry.readiness(),
@@ -129,7 +135,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             await listener.start()
             stack.push_async_callback(listener.stop)
         upstream.hang_up_what_was_left()
-        watches = {"loop-lag": telemetry.watch_loop, "policies": policies.watch, "switch": policies.watch_switch,
+        watches = {"loop-lag": telemetry.watch_loop, **keeping.watches(),
                    "store": lambda: keep_up(store, telemetry.store),
                    "load": lambda: watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
         for name, watch in watches.items():
@@ -145,6 +151,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             media.addresses,
             drain,
             store,
+            keeping.governance,
+            keeping.trials,
+            keeping.switch,
         )
 
 
@@ -242,19 +251,6 @@ def _operations_listener(
         started=started,
     )
     return Listener(application, host=admin.host, port=admin.port, telemetry=telemetry.doors)
-
-
-def policy_source(settings: Settings) -> PolicySource:
-    """What loads the policies: the documents' files, or the one instruction text."""
-    upstream = settings.upstream
-    if settings.policy.documents is not None:
-        defaults = ServiceDefaults(upstream.deployment, upstream.transcription_deployment)
-        return documents_at(settings.policy.documents, defaults)
-    policy = policy_from_instructions(
-        settings.policy.instructions, upstream.deployment, upstream.transcription_deployment
-    )
-    policy = replace(policy, on_sink_failure=OnSinkFailure(settings.decision_log.on_failure))
-    return one_policy(replace(policy, revision=policy_revision(policy)))
 
 
 def session_limits(settings: Settings) -> SessionLimits:

@@ -117,7 +117,12 @@ class Settings:
                 "upstream.transcription_deployment is not set: transcription is removed from every session, "
                 "because the service would fail every turn that names a model it has no deployment for"
             )
-        if self.policy.documents is not None and self.decision_log.directory is None:
+        if self.policy.managed and self.state.directory is None and "store.url" not in self.origins:
+            found.append(
+                "policy.managed is true and the store is in memory: every policy that is published is gone with the "
+                "process; set state.directory or store.url"
+            )
+        if (self.policy.documents is not None or self.policy.managed) and self.decision_log.directory is None:
             found.append(
                 "decision_log.directory is not set: what the policies decide is counted and logged, and no chained "
                 "record of it is kept"
@@ -127,7 +132,8 @@ class Settings:
                 "neither store.url nor state.directory is set: session records, decisions, keys, usage and the audit "
                 "log are kept in memory and gone with this process"
             )
-        if not self.policy.instructions and self.policy.allow_empty and self.policy.documents is None:
+        has_documents = self.policy.documents is not None or self.policy.managed
+        if not self.policy.instructions and self.policy.allow_empty and not has_documents:
             found.append(
                 "NO CENTRAL INSTRUCTIONS: policy.allow_empty is true, so sessions run without the administrator's text"
             )
@@ -155,7 +161,9 @@ class Settings:
         missing = [*_missing_upstream(self.upstream)]
         if not self.clients.keys:
             missing.append(_needs("clients.keys", "the keys with which your clients may mint"))
-        if self.policy.documents is None and not self.policy.instructions.strip() and not self.policy.allow_empty:
+        policy = self.policy
+        has_policy = policy.managed or policy.documents is not None or policy.instructions.strip()
+        if not has_policy and not policy.allow_empty:
             missing.append(
                 _needs("policy.instructions", "the instructions every session runs under")
                 + " (or RELAY_INSTRUCTIONS_FILE, or documents in RELAY_POLICIES; RELAY_POLICY_ALLOW_EMPTY=true if "
@@ -243,6 +251,11 @@ def _contradictions(settings: Settings) -> list[str]:
         found.append(
             "policy.documents (RELAY_POLICIES) takes the place of policy.instructions (RELAY_INSTRUCTIONS): "
             "keep one of them"
+        )
+    if settings.policy.managed and "policy.instructions" in settings.origins:
+        found.append(
+            "policy.managed keeps documents in the store, which take the place of policy.instructions "
+            "(RELAY_INSTRUCTIONS): leave the instructions out"
         )
     priced = [each.deployment for each in settings.cost.prices]
     found.extend(f"cost.prices names {name} more than once" for name in sorted(set(priced)) if priced.count(name) > 1)

@@ -112,11 +112,15 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
-    """Policy documents (a directory or file), or else the administrator's instructions, "" where there are none."""
+    """Policy documents (a directory or file), or else the administrator's instructions, "" where there are none.
+
+    `managed`: policies are kept in the store, and the documents are put into it while it has none.
+    """
 
     documents: str | None = _setting(values.policy_path, None, env="RELAY_POLICIES")
     instructions: str = _setting(values.instructions, "", env="RELAY_INSTRUCTIONS", text_file=True)
     allow_empty: bool = _setting(values.boolean, default=False)
+    managed: bool = _setting(values.boolean, default=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from relay.core.lifecycle import (
     ToldRefusal,
 )
 from relay.core.policy import ConfigRefusal, EffectivePolicy, compose
+from relay.core.policy_impact import LiveSession
 from relay.core.quota import TokenBucket
 from relay.core.wish_record import wish_decision
 from relay.diary import Diary
@@ -116,6 +117,14 @@ class Conversation:
         self._reoffers = Reoffers()
         self._stats_rate = TokenBucket(1 / _STATS_SECONDS, _STATS_AT_ONCE, time.monotonic())
         self._diary = Diary(session_id, request, policy, telemetry)
+
+    @property
+    def governed(self) -> LiveSession | None:
+        """For whom it runs and under which policy; None: it waits for its first client, and would be begun anew."""
+        request = self._request
+        if request.offer is None:
+            return None
+        return LiveSession(self.session_id, request.identity, request.model_asked, self.policy)
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session; the first reason wins."""

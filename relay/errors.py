@@ -5,7 +5,9 @@ One word is the metric label, the log field, the error code a client sees and th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 _SERVER_ERRORS = 500
 
@@ -37,6 +39,11 @@ class ErrorCode(StrEnum):
     SESSION_NOT_ACTIVE = "session_not_active"
     PEER_GONE = "peer_gone"
     DECISION_LOG_UNAVAILABLE = "decision_log_unavailable"
+    POLICY_INVALID = "policy_invalid"
+    POLICIES_IN_FILES = "policies_in_files"
+    PRECONDITION_REQUIRED = "precondition_required"
+    REVISION_STALE = "revision_stale"
+    STORE_UNAVAILABLE = "store_unavailable"
     SERVICE_UNAUTHORIZED = "service_unauthorized"
     SERVICE_NO_DEPLOYMENT = "service_no_deployment"
     SERVICE_RATE_LIMITED = "service_rate_limited"
@@ -103,7 +110,7 @@ class ApiError(Exception):
     """A refusal at a door, rendered as the OpenAI error shape.
 
     `message` is public: it never names the service's host, deployment, key or the policy's text.
-    `headers` are added to the answer (for instance `retry-after`).
+    `headers` are added to the answer (for instance `retry-after`), `extra` to its body, beside `error`.
     """
 
     def __init__(
@@ -114,6 +121,7 @@ class ApiError(Exception):
         *,
         param: str | None = None,
         headers: dict[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(f"{status} {code.value}: {message}")
         self.status = status
@@ -121,6 +129,7 @@ class ApiError(Exception):
         self.message = message
         self.param = param
         self.headers = headers or {}
+        self.extra = extra or {}
 
     @property
     def kind(self) -> str:
@@ -128,15 +137,16 @@ class ApiError(Exception):
         return "invalid_request_error" if self.status < _SERVER_ERRORS else "server_error"
 
     @property
-    def body(self) -> dict[str, dict[str, str | None]]:
+    def body(self) -> dict[str, Any]:
         """The JSON body, `{"error": {message, type, param, code}}` (protocol: errors over HTTP)."""
         return {
+            **self.extra,
             "error": {
                 "message": self.message,
                 "type": self.kind,
                 "param": self.param,
                 "code": self.code.value,
-            }
+            },
         }
 
 

@@ -9,63 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from relay.core.kill_switch import KillSwitch
 from relay.core.policy import EffectivePolicy
-from relay.core.policy_resolve import (
-    Identity,
-    PolicyRequest,
-    ServiceDefaults,
-    Unresolved,
-    UnresolvedReason,
-    resolve,
-)
+from relay.core.policy_resolve import Identity, PolicyRequest, Unresolved, UnresolvedReason
 from relay.core.policy_rules import OnSinkFailure
 from relay.errors import ApiError, ConfigError, ErrorCode
-from relay.kill_file import KILL_FILE, KillFile
-from relay.policy_loading import LoadedPolicies, load, load_apart
+from relay.kill_file import KillFile
+from relay.policy_sources import PolicySet, PolicySource, documents_at, one_policy
+from relay.watched_files import Signature, signature
+
+__all__ = ["Policies", "PolicyListener", "PolicySet", "PolicySource", "documents_at", "one_policy"]
 
 POLL_SECONDS = 1.0
 _MOST_TRIES = 5
-_DEFAULT_TENANT = Identity().tenant
-_MOST_FILES = 4_096
-_MOST_DIRECTORIES = 256
 _RETRY = {"retry-after": "5"}
-
-Signature = tuple[tuple[str, int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySet:
-    """Policies that were found good. `resolve` raises Unresolved; `revisions` has the hash of each by name.
-
-    `by_origin`: some policy is for pages of certain origins, so nothing is sure before the page itself asks;
-    `fail_closed`: some policy allows nothing that cannot be recorded; `tenants`: those that documents name.
-    """
-
-    resolve: Callable[[Identity, PolicyRequest], EffectivePolicy]
-    revisions: Mapping[str, str]
-    by_origin: bool = False
-    fail_closed: bool = False
-    warnings: tuple[str, ...] = field(default=())
-    tenants: frozenset[str] = frozenset({_DEFAULT_TENANT})
-
-
-class PolicySource(Protocol):
-    """Where policies come from."""
-
-    def __call__(self) -> PolicySet:
-        """Load them here and now; raises ConfigError, in words that may stand in a log."""
-        ...
-
-    async def apart(self) -> PolicySet:
-        """Load them while sessions run, without holding up the event loop; raises ConfigError likewise."""
-        ...
 
 
 class PolicyListener(Protocol):
@@ -88,58 +49,11 @@ class PolicyListener(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _OnePolicy:
-    policy: EffectivePolicy
-
-    def __call__(self) -> PolicySet:
-        policy = self.policy
-        fail_closed = policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED
-        return PolicySet(lambda _identity, _request: policy, {policy.name: policy.revision}, fail_closed=fail_closed)
-
-    async def apart(self) -> PolicySet:
-        return self()
-
-
-@dataclass(frozen=True, slots=True)
-class _Documents:
-    path: str
-    defaults: ServiceDefaults
-
-    def __call__(self) -> PolicySet:
-        return self._set(load(self.path, self.defaults))
-
-    async def apart(self) -> PolicySet:
-        return self._set(await load_apart(self.path, self.defaults))
-
-    def _set(self, loaded: LoadedPolicies) -> PolicySet:
-        documents, defaults = loaded.documents, self.defaults
-        matches = [each.match for each in documents if each.match is not None]
-        return PolicySet(
-            lambda identity, request: resolve(documents, identity, request, defaults).policy,
-            loaded.revisions,
-            by_origin=any(match.origins is not None for match in matches),
-            fail_closed=loaded.fail_closed,
-            warnings=loaded.warnings,
-            tenants=frozenset({_DEFAULT_TENANT}.union(*(match.tenants or () for match in matches))),
-        )
-
-
-def one_policy(policy: EffectivePolicy) -> PolicySource:
-    """Return what loads a set of this one policy, for everybody and every model."""
-    return _OnePolicy(policy)
-
-
-def documents_at(path: str, defaults: ServiceDefaults) -> PolicySource:
-    """Return what loads the documents at a path: read, checked, linted, their tests run."""
-    return _Documents(path, defaults)
-
-
 class Policies:
     """The policies of one process. Building it loads them for the first time and raises ConfigError with every problem.
 
-    `path` None: nothing is watched. `recordable` says whether decisions can be written down at this moment; `on_change`
-    is called after every swap and every change of the kill switch.
+    `path` None: nothing is watched, and no file can hold the kill switch. `recordable` says whether decisions can be
+    written down at this moment; `on_change` is called after every swap and every change of the kill switch.
     """
 
     def __init__(
@@ -161,15 +75,32 @@ class Policies:
         self._seen: Signature = ()
         self._tried: Signature = ()
         self._current = self._first_load()
-        self._switch = self._kill_file.read()
+        self._stored_switch = KillSwitch()
+        self._filed_switch = self._switch = self._kill_file.read()
         listener.policies_loaded(self._current.revisions, self._current.warnings)
         if self._switch.active:
             self._tell_switch()
 
     @property
     def switch(self) -> KillSwitch:
-        """Whom the kill switch stops."""
+        """Whom the kill switch stops: by its file, by the store, or both."""
         return self._switch
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """The hash of each policy in force by name."""
+        return self._current.revisions
+
+    def put_in_force(self, policies: PolicySet) -> None:
+        """Take a set that was found good elsewhere; running sessions take what acts on them before this returns."""
+        self._current = policies
+        self._listener.policies_loaded(policies.revisions, policies.warnings)
+        self.on_change()
+
+    def stop_also(self, switch: KillSwitch) -> None:
+        """Stop whom the store's kill switch stops, beside the file's; acts at once."""
+        self._stored_switch = switch
+        self._join_switches()
 
     def admit(self, identity: Identity, model: str | None) -> EffectivePolicy:
         """The policy for a new session. Raises ApiError: 403 without one, 404 for a model not granted, 503."""
@@ -223,11 +154,15 @@ class Policies:
         """Look at the kill switch for ever, by itself: it waits for no loading."""
         while True:
             await asyncio.sleep(self._poll_seconds)
-            switch = await asyncio.to_thread(self._kill_file.read)
-            if switch != self._switch:
-                self._switch = switch
-                self._tell_switch()
-                self.on_change()
+            self._filed_switch = await asyncio.to_thread(self._kill_file.read)
+            self._join_switches()
+
+    def _join_switches(self) -> None:
+        switch = self._filed_switch.joined(self._stored_switch)
+        if switch != self._switch:
+            self._switch = switch
+            self._tell_switch()
+            self.on_change()
 
     def _tell_switch(self) -> None:
         switch, known = self._switch, self._current
@@ -251,7 +186,7 @@ class Policies:
 
     async def _look(self, *, asked: bool) -> None:
         """One look. A change is loaded once two looks saw the same: somebody may be in the midst of copying files."""
-        seen = await asyncio.to_thread(_signature, self._path)
+        seen = await asyncio.to_thread(signature, self._path)
         settled = seen == self._seen
         self._seen = seen
         if asked or (settled and seen != self._tried):
@@ -259,32 +194,30 @@ class Policies:
 
     def _first_load(self) -> PolicySet:
         for _ in range(_MOST_TRIES):
-            self._seen = self._tried = _signature(self._path)
+            self._seen = self._tried = signature(self._path)
             try:
                 loaded = self._source()
             except ConfigError:
-                if _signature(self._path) == self._seen:
+                if signature(self._path) == self._seen:
                     raise
                 continue
-            if _signature(self._path) == self._seen:
+            if signature(self._path) == self._seen:
                 return loaded
         raise ConfigError(f"{self._path}: changes while it is read")
 
     async def _reload(self) -> None:
         """Load until nothing changed meanwhile: half of one version and half of another is neither."""
         for _ in range(_MOST_TRIES):
-            self._seen = self._tried = await asyncio.to_thread(_signature, self._path)
+            self._seen = self._tried = await asyncio.to_thread(signature, self._path)
             loaded, refused = await self._load()
-            if await asyncio.to_thread(_signature, self._path) == self._seen:
+            if await asyncio.to_thread(signature, self._path) == self._seen:
                 break
         else:
             loaded, refused = None, f"{self._path}: changes while it is read"
         if loaded is None:
             self._listener.policies_refused(refused)
             return
-        self._current = loaded
-        self._listener.policies_loaded(loaded.revisions, loaded.warnings)
-        self.on_change()
+        self.put_in_force(loaded)
 
     async def _load(self) -> tuple[PolicySet | None, str]:
         """What was loaded, or why nothing was."""
@@ -306,30 +239,3 @@ def _stopped() -> ApiError:
 def _no_model() -> ApiError:
     # The service's own words for a deployment that does not exist: not granted and not there look the same.
     return ApiError(404, ErrorCode.MODEL_NOT_FOUND, "The API deployment for this resource does not exist.")
-
-
-def _signature(path: Path | None) -> Signature:
-    """What tells one state of the files from another; names that begin with a dot are not policies."""
-    found = []
-    for place in () if path is None else _files(path):
-        try:
-            facts = place.stat()
-        except OSError:
-            found.append((str(place), 0, 0, 0))
-        else:
-            found.append((str(place), facts.st_ino, facts.st_size, facts.st_mtime_ns))
-    return tuple(sorted(found))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    # A mounted ConfigMap has links to directories too; the bounds are for links that lead in a circle.
-    files = 0
-    for count, (directory, below, names) in enumerate(os.walk(path, followlinks=True)):
-        below[:] = [name for name in below if not name.startswith(".")] if count < _MOST_DIRECTORIES else []
-        for name in names:
-            if not name.startswith(".") and name != KILL_FILE and files < _MOST_FILES:
-                files += 1
-                yield Path(directory) / name

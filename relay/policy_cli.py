@@ -35,6 +35,7 @@ from relay.core.tool_rules import schema_hash
 from relay.errors import ConfigError
 from relay.policy_files import CheckedPolicies, check_policies
 from relay.policy_reference import reference_markdown
+from relay.policy_store_cli import add_store_commands
 
 POLICIES_ENV = "RELAY_POLICIES"
 _EVENT_FILE_BYTES = 16 * 1024 * 1024
@@ -69,6 +70,7 @@ examples:
                                                             what a change means; for continuous integration
   relay policy hash tool.json                               the schemaHash of a function
   relay policy schema                                       the JSON Schema, for your editor
+  relay policy import policies/ --note "quieter evenings"   publish them into the store
 
 --policies is a file or a directory; without it RELAY_POLICIES is read."""
 
@@ -123,6 +125,7 @@ def add_policy_command(commands: Any) -> None:
     hashed.add_argument("tool", metavar="TOOL.json", help="the function as a client sends it; - reads standard input")
     schema = verb("schema", "print the JSON Schema of documents", _schema, "printed", "never")
     schema.add_argument("--markdown", action="store_true", help="print the reference page instead")
+    add_store_commands(verbs)
 
 
 def _add_json(parser: Any) -> None:

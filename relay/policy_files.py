@@ -7,7 +7,7 @@ lie below it in files of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,13 +16,12 @@ from relay.core.policy_document import PolicyDocument, UnreadableText, read_docu
 from relay.core.policy_lint import lint
 from relay.core.policy_schema import INSTRUCTIONS_MAX_BYTES
 from relay.core.policy_tests import ExampleResult, run_tests
+from relay.core.revision_files import DOCUMENT_SUFFIXES, FILE_MAX_BYTES
 from relay.errors import ConfigError
 from relay.policy_yaml import read_yaml_documents
 
-FILE_MAX_BYTES = 524_288
 MAX_FILES = 256
 MAX_DOCUMENTS = 512
-_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,13 @@ def check_policies(path: str, deployments: Sequence[str] | None = None) -> Check
 
     Raises ConfigError where nothing can be told at all: no such path.
     """
-    documents, problems = read_policies(path)
+    return check_documents(*read_policies(path), deployments)
+
+
+def check_documents(
+    documents: tuple[PolicyDocument, ...], problems: Sequence[Problem], deployments: Sequence[str] | None = None
+) -> CheckedPolicies:
+    """Lint and test documents that were read, if nothing was wrong with their form."""
     if problems:
         return CheckedPolicies(documents, tuple(problems))
     problems = lint(documents, deployments)
@@ -88,8 +93,13 @@ def check_policies(path: str, deployments: Sequence[str] | None = None) -> Check
     return CheckedPolicies(documents, tuple(problems), tuple(run_tests(documents)))
 
 
-def read_policies(path: str) -> tuple[tuple[PolicyDocument, ...], list[Problem]]:
-    """The documents at a path that have the right form, and what is wrong with the others. Raises ConfigError."""
+def read_policies(
+    path: str, on_text: Callable[[Path, str], None] = lambda _file, _text: None
+) -> tuple[tuple[PolicyDocument, ...], list[Problem]]:
+    """The documents at a path that have the right form, and what is wrong with the others. Raises ConfigError.
+
+    `on_text` is told of each file that is read, documents' and instructions', with its text.
+    """
     files, root = _files(path)
     documents: list[PolicyDocument] = []
     problems: list[Problem] = []
@@ -102,12 +112,22 @@ def read_policies(path: str) -> tuple[tuple[PolicyDocument, ...], list[Problem]]
     if len(files) > MAX_FILES:
         problems.append(Problem(Severity.ERROR, f"holds more than {MAX_FILES} files", path))
     for file in files[:MAX_FILES]:
-        _read_file(file, root, documents, problems)
+        _read_file(file, root, documents, problems, on_text)
     if len(documents) > MAX_DOCUMENTS:
         problems.append(Problem(Severity.ERROR, f"holds more than {MAX_DOCUMENTS} documents", path))
     if not documents and not problems:
         problems.append(Problem(Severity.ERROR, "holds no document", path))
     return tuple(documents), problems
+
+
+def text_path(name: str) -> PurePosixPath:
+    """The path that `file: name` means, below the document's directory. Raises UnreadableText."""
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\x00" in name:
+        raise UnreadableText("must be a path below the document's directory, without `..`")
+    if any(part.startswith(".") for part in parts.parts):
+        raise UnreadableText("lies in or under a name that begins with a dot, and those are not watched")
+    return parts
 
 
 def _files(path: str) -> tuple[list[Path], Path]:
@@ -116,7 +136,7 @@ def _files(path: str) -> tuple[list[Path], Path]:
     try:
         if place.is_dir():
             names = (entry for entry in place.iterdir() if not entry.name.startswith("."))
-            return sorted(entry for entry in names if entry.suffix.lower() in _SUFFIXES), place
+            return sorted(entry for entry in names if entry.suffix.lower() in DOCUMENT_SUFFIXES), place
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     if not place.is_file():
@@ -124,38 +144,53 @@ def _files(path: str) -> tuple[list[Path], Path]:
     return [place], place.parent
 
 
-def _read_file(file: Path, root: Path, documents: list[PolicyDocument], problems: list[Problem]) -> None:
+def _read_file(
+    file: Path,
+    root: Path,
+    documents: list[PolicyDocument],
+    problems: list[Problem],
+    on_text: Callable[[Path, str], None],
+) -> None:
     try:
         text = _read_text(file, FILE_MAX_BYTES)
     except UnreadableText as error:
         problems.append(Problem(Severity.ERROR, str(error), str(file)))
         return
-    found, wrong = read_yaml_documents(text, str(file))
+    on_text(file, text)
+    read_text(text, str(file), lambda name: _instructions(file, root, name, on_text), documents, problems)
+
+
+def read_text(
+    text: str,
+    file: str,
+    text_of: Callable[[str], str],
+    documents: list[PolicyDocument],
+    problems: list[Problem],
+) -> None:
+    """Add the documents in a file's text, and what is wrong with them; `text_of` reads what their `file:` names."""
+    found, wrong = read_yaml_documents(text, file)
     problems += wrong
     if wrong:
         return
     for entry in found:
-        document, wrong = read_document(entry.data, entry.source, lambda name: _instructions(file, root, name))
+        document, wrong = read_document(entry.data, entry.source, text_of)
         problems += wrong
         if document is not None:
             documents.append(document)
 
 
-def _instructions(file: Path, root: Path, name: str) -> str:
+def _instructions(file: Path, root: Path, name: str, on_text: Callable[[Path, str], None]) -> str:
     """The text of `file: name`. Raises UnreadableText; nothing outside the policies' directory is opened."""
-    parts = PurePosixPath(name)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in name or "\x00" in name:
-        raise UnreadableText("must be a path below the document's directory, without `..`")
-    if any(part.startswith(".") for part in parts.parts):
-        raise UnreadableText("lies in or under a name that begins with a dot, and those are not watched")
-    place = file.parent / parts
+    place = file.parent / text_path(name)
     try:
         # A ConfigMap's files are links within its directory; one that leads out of it is not followed.
         if not place.resolve().is_relative_to(root.resolve()):
             raise UnreadableText("leads out of the policies' directory")
     except (OSError, RuntimeError):
         raise UnreadableText("cannot be followed") from None
-    return _read_text(place, INSTRUCTIONS_MAX_BYTES)
+    text = _read_text(place, INSTRUCTIONS_MAX_BYTES)
+    on_text(place, text)
+    return text
 
 
 def _read_text(file: Path, most: int) -> str:

@@ -15,13 +15,13 @@ from relay.core.policy_document import PolicyDocument
 from relay.core.policy_resolve import ServiceDefaults, merged, revision_of
 from relay.core.policy_rules import OnSinkFailure
 from relay.errors import ConfigError
-from relay.policy_files import PolicyLoadError, load_policies
+from relay.policy_files import CheckedPolicies, PolicyLoadError, load_policies
 
 LOAD_SECONDS = 600.0
 _CHILD = "from relay.policy_loading import main; main()"
 _REFUSED = 3
 _ROOT = str(Path(relay.__file__).resolve().parent.parent)
-_LOWER_PRIORITY = 5
+LOWER_PRIORITY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ def load(path: str, defaults: ServiceDefaults) -> LoadedPolicies:
         checked = load_policies(path)
     except PolicyLoadError as error:
         raise ConfigError(error.public) from None
+    return fit(checked, defaults)
+
+
+def fit(checked: CheckedPolicies, defaults: ServiceDefaults) -> LoadedPolicies:
+    """What is put in force of documents that were found good."""
     documents = checked.documents
     said = {each.name: merged(documents, each.name)[0] for each in documents if each.match is not None}
     return LoadedPolicies(
@@ -55,12 +60,11 @@ def load(path: str, defaults: ServiceDefaults) -> LoadedPolicies:
 
 async def load_apart(path: str, defaults: ServiceDefaults, seconds: float = LOAD_SECONDS) -> LoadedPolicies:
     """Load in another process, at most for so long. Raises ConfigError; cancelled, it leaves no process behind."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _CHILD, path, defaults.deployment, defaults.transcription_deployment or ""),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        env=environment,
+        env=environment(),
     )
     try:
         async with asyncio.timeout(seconds):
@@ -75,12 +79,17 @@ async def load_apart(path: str, defaults: ServiceDefaults, seconds: float = LOAD
         raise ConfigError(output.decode(errors="replace").rstrip("\n"))
     if process.returncode != 0:
         raise ConfigError(f"{path}: the process that loads the policies failed")
-    return await asyncio.to_thread(_unpacked, output)
+    return await asyncio.to_thread(unpacked, output)
+
+
+def environment() -> dict[str, str]:
+    """The environment of a process that is to find this very program."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
 
 
 def main() -> None:
     """Load the path on the command line and write the outcome to standard output: the other end of `load_apart`."""
-    os.nice(_LOWER_PRIORITY)
+    os.nice(LOWER_PRIORITY)
     path, deployment, transcription = sys.argv[1:]
     try:
         loaded = load(path, ServiceDefaults(deployment, transcription or None))
@@ -88,17 +97,18 @@ def main() -> None:
         sys.stdout.buffer.write(str(error).encode(errors="replace"))
         sys.stdout.flush()
         sys.exit(_REFUSED)
-    sys.stdout.buffer.write(_packed(loaded))
+    sys.stdout.buffer.write(packed(loaded))
 
 
-def _packed(loaded: LoadedPolicies) -> bytes:
+def packed(loaded: LoadedPolicies) -> bytes:
     """Documents one by one: while one is unpacked nothing else in the process can run."""
     return pickle.dumps(([pickle.dumps(document) for document in loaded.documents], replace(loaded, documents=())))
 
 
-def _unpacked(data: bytes) -> LoadedPolicies:
-    packed: tuple[list[bytes], LoadedPolicies] = pickle.loads(data)  # noqa: S301 - our own process wrote it
-    documents, loaded = packed
+def unpacked(data: bytes) -> LoadedPolicies:
+    """What another process of ours packed."""
+    both: tuple[list[bytes], LoadedPolicies] = pickle.loads(data)  # noqa: S301 - our own process wrote it
+    documents, loaded = both
     return replace(loaded, documents=tuple(pickle.loads(one) for one in documents))  # noqa: S301 - as above
 
 

@@ -13,6 +13,7 @@ from relay.core.doors import Opened, OpenRequest
 from relay.core.headroom import Headroom, Resource
 from relay.core.lifecycle import SessionCounters, SessionLimits
 from relay.core.policy import EffectivePolicy
+from relay.core.policy_impact import LiveSession
 from relay.core.policy_rules import OnSinkFailure
 from relay.early import EarlySessions
 from relay.errors import ApiError, EndReason, ErrorCode
@@ -137,6 +138,11 @@ class Registry:
     def counters(self) -> dict[str, SessionCounters]:
         """What every live session counted until now, by session id."""
         return {session_id: conversation.counters() for session_id, (conversation, _) in self._live.items()}
+
+    def governed(self) -> list[LiveSession]:
+        """For whom the sessions run that have a client, and under which policies."""
+        found = [conversation.governed for conversation, _ in self._live.values()]
+        return [each for each in found if each is not None]
 
     def policies_changed(self) -> None:
         """Other policies are in force, or the kill switch was moved: every session takes what acts on it at once."""

@@ -22,6 +22,11 @@ class KillSwitch:
         """Whether it stops a session; `policy` None: it is not known yet."""
         return self.everybody or tenant in self.tenants or policy in self.policies
 
+    def joined(self, other: KillSwitch) -> KillSwitch:
+        """What stops whoever one of the two stops."""
+        everybody = self.everybody or other.everybody
+        return KillSwitch(everybody, self.tenants | other.tenants, self.policies | other.policies)
+
 
 def parse_kill_switch(text: str) -> KillSwitch:
     """Read the lines `all`, `tenant NAME`, `policy NAME`; empty lines and what follows `#` say nothing.

@@ -382,3 +382,15 @@ def test_prices_are_a_list_in_yaml_and_one_text_in_the_environment(yaml_file):
     assert "'input' is not one of: input_text" in line
     [line] = problems({"RELAY_COST_PRICES": "a minute=1, a minute=2"})
     assert line == "cost.prices names a more than once"
+
+
+def test_managed_policies_need_no_documents_and_take_no_instructions_and_want_a_store_that_lasts(tmp_path):
+    managed = {name: value for name, value in MINIMAL.items() if name != "RELAY_INSTRUCTIONS"}
+    managed |= {"RELAY_POLICY_MANAGED": "true"}
+    settings = load_settings(None, managed)
+    settings.require_servable()
+    assert any("every policy that is published is gone" in warning for warning in settings.warnings)
+    lasting = load_settings(None, managed | {"RELAY_STATE_DIRECTORY": str(tmp_path)})
+    assert not any("is gone" in warning for warning in lasting.warnings)
+    [line] = problems(managed | {"RELAY_INSTRUCTIONS": "Be brief."})
+    assert "leave the instructions out" in line

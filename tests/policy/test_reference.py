@@ -68,7 +68,9 @@ def test_every_command_of_the_guide_exists(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (event,) = re.findall(r"echo '(.*)' > event.json", guide)
     (tmp_path / "event.json").write_text(event)
+    monkeypatch.setenv("RELAY_STATE_DIRECTORY", str(tmp_path / "state"))
+    monkeypatch.setenv("RELAY_POLICY_MANAGED", "true")
     commands = re.findall(r"^relay (policy .*)$", guide, re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 7
     for command in commands:
         assert main(command.split()) == 0, capsys.readouterr()
