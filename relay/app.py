@@ -34,6 +34,8 @@ from relay.early import EarlySessions
 from relay.errors import ConfigError
 from relay.governance import Governance
 from relay.hang_up_list import HangUpList
+from relay.identity.callers import Callers
+from relay.identity.opening import Identities, open_identities
 from relay.kept_calls import KeptCalls
 from relay.load import max_files, watch_load
 from relay.media_host import MediaHost, media_host
@@ -51,6 +53,7 @@ from relay.stored_switch import StoredSwitch
 from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
 from relay.telemetry.workers import WorkerMetrics
 from relay.upstream import create_upstream
+from relay.upstream.http import environment_proxy
 from relay.watches import lasting
 
 _MOST_HTTP_CONNECTIONS = 2_000
@@ -74,6 +77,7 @@ class Running:
     governance: Governance
     trials: PolicyTrials
     switch: StoredSwitch
+    identities: Identities
 
 
 @contextlib.asynccontextmanager
@@ -128,8 +132,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(registry.drain, 0)
         drain = Drain(registry, settings.limits.drain_seconds, telemetry)
         stack.push_async_callback(drain.close)
+        identities = await stack.enter_async_context(
+            open_identities(settings, telemetry, environment_proxy, store.keys)
+        )
         up = asyncio.Event()
-        public = _public_listener(settings, telemetry, registry, policies, keys, checks)
+        public = _public_listener(settings, telemetry, registry, policies, keys, checks, identities.callers)
         operations = _operations_listener(settings, telemetry, registry, metrics, media, drain, up.is_set)
         for listener in (operations, public):
             await listener.start()
@@ -154,6 +161,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             keeping.governance,
             keeping.trials,
             keeping.switch,
+            identities=identities,
         )
 
 
@@ -201,12 +209,13 @@ def _public_listener(
     policies: Policies,
     keys: EphemeralKeys,
     checks: ConnectionChecks,
+    callers: Callers,
 ) -> Listener:
     http = settings.http
     doors = DoorSettings(settings.clients.key_seconds, http.allowed_origins, http.trusted_proxies, turn=settings.turn)
     application = create_public_app(
         doors,
-        client_keys=settings.clients.keys,
+        callers=callers,
         ephemeral_keys=keys,
         sessions=registry,
         checks=checks,

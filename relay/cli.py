@@ -40,6 +40,7 @@ from relay.config_values import is_address, is_loopback, whole
 from relay.doctor.command import add_doctor_command
 from relay.errors import ConfigError
 from relay.health import add_health_command
+from relay.key_cli import add_key_command
 from relay.policy_cli import add_policy_command
 from relay.policy_files import load_policies
 from relay.simulator.settings import SimulatorSettings
@@ -174,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     add_audit_command(commands)
     add_policy_command(commands)
     add_store_command(commands)
+    add_key_command(commands)
     shown = command("version", "print versions", "Print the version of the relay and of what it stands on.", _version)
     shown.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from relay.config_identity import TokenAlgorithm, oidc_problems, role_problems
 from relay.config_network import own_port_problems
 from relay.config_sections import (
+    AdminOidcSettings,
     AdminSettings,
     AdmissionSettings,
     ClientSettings,
@@ -27,6 +29,7 @@ from relay.config_sections import (
     LogFormat,
     LogLevel,
     LogSettings,
+    OidcSettings,
     OnLogFailure,
     PolicySettings,
     StateSettings,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AdminOidcSettings",
     "AdminSettings",
     "AdmissionSettings",
     "ClientSettings",
@@ -61,6 +65,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "Network",
+    "OidcSettings",
     "OnLogFailure",
     "PolicySettings",
     "Secret",
@@ -68,6 +73,7 @@ __all__ = [
     "Settings",
     "StateSettings",
     "StoreSettings",
+    "TokenAlgorithm",
     "TraceSettings",
     "TurnSettings",
     "UpstreamAuth",
@@ -91,10 +97,12 @@ class Settings:
 
     upstream: UpstreamSettings = field(default_factory=UpstreamSettings)
     clients: ClientSettings = field(default_factory=ClientSettings)
+    oidc: OidcSettings = field(default_factory=OidcSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
     decision_log: DecisionLogSettings = field(default_factory=DecisionLogSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     admin: AdminSettings = field(default_factory=AdminSettings)
+    admin_oidc: AdminOidcSettings = field(default_factory=AdminOidcSettings)
     ice: IceSettings = field(default_factory=IceSettings)
     turn: TurnSettings = field(default_factory=TurnSettings)
     egress: EgressSettings = field(default_factory=EgressSettings)
@@ -117,6 +125,8 @@ class Settings:
                 "upstream.transcription_deployment is not set: transcription is removed from every session, "
                 "because the service would fail every turn that names a model it has no deployment for"
             )
+        if not self.clients.keys and self.oidc.issuer is None and self._keeps_keys:
+            found.append("neither clients.keys nor oidc.issuer is set: only tenant keys of the store may mint")
         if self.policy.managed and self.state.directory is None and "store.url" not in self.origins:
             found.append(
                 "policy.managed is true and the store is in memory: every policy that is published is gone with the "
@@ -148,6 +158,11 @@ class Settings:
         return tuple(found)
 
     @property
+    def _keeps_keys(self) -> bool:
+        """Whether there can be keys in the store: it outlives this process."""
+        return self.store.url is not None or self.state.directory is not None
+
+    @property
     def store_url(self) -> Secret:
         """Where the store is: `store.url`, else a file in `state.directory`, else this process's memory."""
         if self.store.url is not None:
@@ -159,8 +174,11 @@ class Settings:
     def require_servable(self) -> None:
         """Raise ConfigError naming everything that `relay serve` still needs."""
         missing = [*_missing_upstream(self.upstream)]
-        if not self.clients.keys:
-            missing.append(_needs("clients.keys", "the keys with which your clients may mint"))
+        if not self.clients.keys and self.oidc.issuer is None and not self._keeps_keys:
+            missing.append(
+                _needs("clients.keys", "the keys with which your clients may mint")
+                + " (or oidc.issuer for users' tokens; or state.directory or store.url, for keys of relay key create)"
+            )
         policy = self.policy
         has_policy = policy.managed or policy.documents is not None or policy.instructions.strip()
         if not has_policy and not policy.allow_empty:
@@ -259,6 +277,7 @@ def _contradictions(settings: Settings) -> list[str]:
         )
     priced = [each.deployment for each in settings.cost.prices]
     found.extend(f"cost.prices names {name} more than once" for name in sorted(set(priced)) if priced.count(name) > 1)
+    found.extend([*oidc_problems(settings.origins), *role_problems(settings.admin_oidc)])
     found.extend(_network_contradictions(settings))
     found.extend(_worker_contradictions(settings))
     # Judged by what was written: a file that cannot be read is one problem, not two.

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from relay import config_identity as identity
 from relay import config_network as network
 from relay import config_values as values
+from relay.config_identity import TokenAlgorithm
 from relay.config_network import Advertised, IceServer, PortRange
 from relay.config_prices import Prices, prices
 from relay.config_values import Network, Secret
@@ -110,6 +112,24 @@ class ClientSettings:
     key_seconds: int = _setting(values.whole(10, 7200), 60)
 
 
+_ALGORITHMS = (TokenAlgorithm.RS256, TokenAlgorithm.ES256)
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """Users with tokens at the doors. `issuer` None: none; `tenant` and `tenant_claim` None: the tenant `default`."""
+
+    issuer: str | None = _setting(identity.issuer, None)
+    audiences: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    algorithms: tuple[TokenAlgorithm, ...] = _setting(values.one_of(TokenAlgorithm), _ALGORITHMS, many=True)
+    tenant: str | None = _setting(identity.tenant, None)
+    tenant_claim: str | None = _setting(identity.claim, None)
+    subject_claim: str = _setting(identity.claim, "sub")
+    claims: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    clock_skew_seconds: float = _setting(values.seconds(0, 300), 60.0)
+    jwks_seconds: float = _setting(values.seconds(60, 86_400), 3_600.0)
+
+
 @dataclass(frozen=True, slots=True)
 class PolicySettings:
     """Policy documents (a directory or file), or else the administrator's instructions, "" where there are none.
@@ -148,11 +168,34 @@ class HttpSettings:
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """The operations listener: metrics, health and drain. `key` is what draining asks for."""
+    """The operations listener: metrics, health, drain, admin API. `key` is an owner's.
+
+    `hosts` are names that browsers may call it by; none on loopback: this machine's own.
+    """
 
     host: str = _setting(values.host, "127.0.0.1")
     port: int = _setting(values.whole(0, 65535), 8081)
     key: Secret | None = _setting(values.client_key, None, secret=True)
+    hosts: tuple[str, ...] = _setting(values.host, (), many=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminOidcSettings:
+    """Administrators with tokens; `owners` to `viewers` are the values of `role_claim` that give each role."""
+
+    issuer: str | None = _setting(identity.issuer, None)
+    audiences: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    algorithms: tuple[TokenAlgorithm, ...] = _setting(values.one_of(TokenAlgorithm), _ALGORITHMS, many=True)
+    client_id: str | None = _setting(identity.claim, None)
+    role_claim: str = _setting(identity.claim, "roles")
+    name_claim: str = _setting(identity.claim, "name")
+    tenant_claim: str | None = _setting(identity.claim, None)
+    owners: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    governors: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    operators: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    viewers: tuple[str, ...] = _setting(identity.claim, (), many=True)
+    clock_skew_seconds: float = _setting(values.seconds(0, 300), 60.0)
+    jwks_seconds: float = _setting(values.seconds(60, 86_400), 3_600.0)
 
 
 @dataclass(frozen=True, slots=True)

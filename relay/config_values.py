@@ -23,6 +23,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 INSTRUCTIONS_MAX_BYTES = 65_536
 CLIENT_KEY_MIN_LENGTH = 16
 _SECRET_MAX_LENGTH = 4_096
+# A credential is looked for where its beginning says.
+_OTHER_CREDENTIALS = ("ek_", "rk_", "eyJ")
 _QUOTED_MAX_LENGTH = 60
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?\Z")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
@@ -246,8 +248,8 @@ def client_key(text: str) -> Secret:
         raise ValueError(
             f"a key is shorter than {CLIENT_KEY_MIN_LENGTH} characters; make one with: openssl rand -base64 32"
         )
-    if text.startswith("ek_"):
-        raise ValueError("a key starts with ek_, which is how the relay's own short-lived keys start")
+    if text.startswith(_OTHER_CREDENTIALS):
+        raise ValueError("a key starts with ek_, rk_ or eyJ, as the relay's own keys and signed tokens do")
     return secret(text)
 
 

@@ -18,6 +18,8 @@ class ErrorCode(StrEnum):
     INVALID_API_KEY = "invalid_api_key"
     KEY_IN_USE = "key_in_use"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
+    FORBIDDEN = "forbidden"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     MODEL_NOT_FOUND = "DeploymentNotFound"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from relay.api.auth import ClientKeys, Gatekeeper
+from relay.api.auth import Gatekeeper
 from relay.api.calls import CallDoors
 from relay.api.client_address import Network
 from relay.api.connection_check import ConnectionCheckDoor, ConnectionChecks
@@ -22,11 +22,12 @@ from relay.api.mint import MintDoors
 from relay.api.pages import Page, page_routes
 from relay.api.probes import Probes
 from relay.api.telemetry_port import DoorTelemetry
-from relay.config import Secret, TurnSettings
+from relay.config import TurnSettings
 from relay.core.doors import Sessions
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import EffectivePolicy
 from relay.core.policy_resolve import Identity
+from relay.identity.callers import Callers
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class DoorSettings:
 def create_public_app(
     settings: DoorSettings,
     *,
-    client_keys: Iterable[Secret],
+    callers: Callers,
     ephemeral_keys: EphemeralKeys,
     sessions: Sessions,
     checks: ConnectionChecks,
@@ -53,7 +54,7 @@ def create_public_app(
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
     """Everything a browser can reach. `policy_for` is asked when a key is minted; `clock` gives Unix seconds."""
-    gate = Gatekeeper(ClientKeys(client_keys), FailureLimit(), telemetry, settings.trusted_proxies, clock)
+    gate = Gatekeeper(callers, FailureLimit(), telemetry, settings.trusted_proxies, clock)
     mint = MintDoors(
         gate, ephemeral_keys, sessions, policy_for, settings.key_seconds, settings.body_seconds, telemetry.decided
     )

@@ -61,7 +61,7 @@ class CallDoors:
 
     async def reoffer(self, request: web.Request) -> web.Response:
         """Come back to a session: raw SDP → 200 and the answer, for an ICE restart as for a new peer connection."""
-        owner, key = self._owner_of_call(request, self.gate.credential(request), bound=True)
+        owner, key = await self._owner_of_call(request, self.gate.credential(request), bound=True)
         media_type(request, (SDP,))
         offer = offer_text(await read_body(request, SDP_MAX_BYTES, self.body_seconds))
         if owner is None:
@@ -72,14 +72,14 @@ class CallDoors:
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """End a session: by the key that opened it, or by the client key behind it; all others see none."""
-        owner, _ = self._owner_of_call(request, self.gate.credential(request), bound=False)
+        owner, _ = await self._owner_of_call(request, self.gate.credential(request), bound=False)
         if owner is None or not self.sessions.hang_up(request.match_info["session_id"], owner):
             raise _no_such_call()
         return web.json_response({})
 
     async def stats(self, request: web.Request) -> web.Response:
         """What a client measures of its running session: a small JSON object of figures → 204."""
-        owner, _ = self._owner_of_call(request, self.gate.credential(request), bound=True)
+        owner, _ = await self._owner_of_call(request, self.gate.credential(request), bound=True)
         media_type(request, (JSON,))
         stats = client_stats(json_object(await read_body(request, STATS_MAX_BYTES, self.body_seconds)))
         if stats is None:
@@ -89,37 +89,37 @@ class CallDoors:
         self.sessions.report_stats(request.match_info["session_id"], owner, stats)
         return web.Response(status=204)
 
-    def _owner_of_call(self, request: web.Request, credential: str, *, bound: bool) -> tuple[str | None, str | None]:
+    async def _owner_of_call(
+        self, request: web.Request, credential: str, *, bound: bool
+    ) -> tuple[str | None, str | None]:
         """Whose key asks for the session in the path, and the ephemeral key if it is one.
 
         No owner for a key that opened another session or none; a `bound` key is good for its own origin alone.
         """
-        owner = self.gate.owner(request, credential)
-        if owner is not None:
-            return owner, None
+        caller = await self.gate.caller(request, credential)
+        if caller is not None:
+            return caller.owner, None
         held = self.keys.holder(credential, self.gate.clock())
-        if held is None or (bound and self.gate.bound_elsewhere(request, held)):
+        if held is None or (bound and await self.gate.stranger(request, held)):
             raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
         return (held.owner if held.session_id == request.match_info["session_id"] else None), credential
 
     async def _serve(self, request: web.Request, dialect: Dialect, accepted: tuple[str, ...]) -> web.Response:
         credential = self.gate.credential(request)
-        owner = self.gate.owner(request, credential)
+        caller = await self.gate.caller(request, credential)
+        held = None if caller is not None else self.keys.holder(credential, self.gate.clock())
         # Nothing is read for a stranger.
-        if owner is None and self.keys.holder(credential, self.gate.clock()) is None:
+        if caller is None and (held is None or await self.gate.stranger(request, held)):
             raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
         refuse_sideband(request)
         offer, wish = await self._read(request, dialect, accepted)
-        if owner is not None:
-            grant = Grant(dialect, None, None, owner, identity=self.gate.identity(request, owner))
+        if caller is not None:
+            grant = Grant(dialect, None, None, caller.owner, identity=caller.identity)
             return self._answer(await self.sessions.open(_open_request(request, offer, wish, grant)), None)
         return await self._with_key(request, credential, offer, wish)
 
     async def _with_key(self, request: web.Request, value: str, offer: str, wish: Wish) -> web.Response:
         match self.keys.begin(value, offer, self.gate.clock()):
-            case Begun(grant) if self.gate.bound_elsewhere(request, grant):
-                self.keys.release(value)
-                raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
             case Begun(grant):
                 return self._answer(await self._open(request, value, offer, wish, grant), value)
             case Replay(session_id, answer):

@@ -41,13 +41,17 @@ class ConnectionCheckDoor:
     async def answer(self, request: web.Request) -> web.Response:
         """For an ephemeral key, used or not, or a client key. Raises ApiError 400, 401, 413, 415, 429."""
         credential = self.gate.credential(request)
-        owner = self.gate.owner(request, credential)
+        caller = await self.gate.caller(request, credential)
         held = self.keys.holder(credential, self.gate.clock())
-        if owner is None and (held is None or self.gate.bound_elsewhere(request, held)):
+        if caller is None and (held is None or await self.gate.stranger(request, held)):
             raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
         media_type(request, (_SDP,))
         offer = offer_text(await read_body(request, SDP_MAX_BYTES, self.body_seconds))
-        asker = owner or hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
+        asker = (
+            caller.owner
+            if caller is not None
+            else hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
+        )
         try:
             answer = self.checks.open(offer, asker)
         except SdpError as error:

@@ -69,12 +69,12 @@ class IceServersDoor:
     async def show(self, request: web.Request) -> web.Response:
         """The servers, for an ephemeral key, used or not, or a client key. Raises ApiError 401, 429."""
         credential = self.gate.credential(request)
-        owner, now = self.gate.owner(request, credential), self.gate.clock()
+        caller, now = await self.gate.caller(request, credential), self.gate.clock()
         # A page asks with its used key as well: before an ICE restart, when the first credential has expired.
-        held = None if owner is not None else self.keys.holder(credential, now)
-        if owner is None and (held is None or self.gate.bound_elsewhere(request, held)):
+        held = None if caller is not None else self.keys.holder(credential, now)
+        if caller is None and (held is None or await self.gate.stranger(request, held)):
             raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
-        body = self.servers.body(credential if owner is None else None, now)
+        body = self.servers.body(credential if caller is None else None, now)
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from relay.api.auth import Gatekeeper
+from relay.api.auth import Gatekeeper, method_of
 from relay.api.bodies import JSON_MAX_BYTES, media_type, read_body
 from relay.api.door_names import door_of
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, json_object, key_seconds, preview_wish
-from relay.api.telemetry_port import AuthMethod
 from relay.core.doors import OpenRequest
 from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted, key_id
 from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session, policy_from_instructions
@@ -20,6 +19,7 @@ from relay.core.policy_resolve import Identity
 from relay.core.record import Governed
 from relay.core.wish_record import wish_decision
 from relay.errors import ApiError, ErrorCode
+from relay.identity.callers import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,28 +52,28 @@ class MintDoors:
 
     async def client_secrets(self, request: web.Request) -> web.Response:
         """GA: `{"session", "expires_after"}` → `{"value", "expires_at", "session"}` (Azure GA, recorded)."""
-        identity, body, size = await self._admitted(request)
+        caller, body, size = await self._admitted(request)
         seconds = key_seconds(body, self.key_seconds)
         wish = ga_wish(body.get("session"))
-        minted, session = self._mint(wish, identity, size, seconds)
-        self._prepare(request, wish, identity, minted)
+        minted, session = self._mint(wish, caller, size, seconds)
+        self._prepare(request, wish, caller, minted)
         # A client insists on a number here and on a string there (TanStack, seen).
         return web.json_response({"value": minted.value, "expires_at": minted.expires_at, "session": session})
 
     async def preview_sessions(self, request: web.Request) -> web.Response:
         """Preview and beta: a flat session → the same with `id` and `client_secret` (preview, documented)."""
-        identity, body, size = await self._admitted(request)
+        caller, body, size = await self._admitted(request)
         wish = preview_wish(body)
-        minted, session = self._mint(wish, identity, size, self.key_seconds)
-        self._prepare(request, wish, identity, minted)
+        minted, session = self._mint(wish, caller, size, self.key_seconds)
+        self._prepare(request, wish, caller, minted)
         secret = {"value": minted.value, "expires_at": minted.expires_at}
         return web.json_response({**session, "object": "realtime.session", "client_secret": secret})
 
-    async def _admitted(self, request: web.Request) -> tuple[Identity, dict[str, Any], int]:
+    async def _admitted(self, request: web.Request) -> tuple[Caller, dict[str, Any], int]:
         credential = self.gate.credential(request)
-        owner = self.gate.owner(request, credential)
-        if owner is None:
-            raise self.gate.refusal(request, AuthMethod.CLIENT_KEY)
+        caller = await self.gate.caller(request, credential)
+        if caller is None:
+            raise self.gate.refusal(request, method_of(credential))
         refuse_sideband(request)
         if self.sessions.draining:
             message = "The relay is about to stop. Try again in a moment."
@@ -82,10 +82,10 @@ class MintDoors:
         if request.body_exists or "Content-Type" in request.headers:
             media_type(request, ("application/json",))
         body = await read_body(request, JSON_MAX_BYTES, self.body_seconds)
-        return self.gate.identity(request, owner), json_object(body), len(body)
+        return caller, json_object(body), len(body)
 
-    def _mint(self, wish: Wish, identity: Identity, size: int, seconds: int) -> tuple[Minted, dict[str, Any]]:
-        now = self.gate.clock()
+    def _mint(self, wish: Wish, caller: Caller, size: int, seconds: int) -> tuple[Minted, dict[str, Any]]:
+        now, identity = self.gate.clock(), caller.identity
         session_id = f"sess_{secrets.token_hex(16)}"
         bound = self.policy_for(identity, wish.model)
         policy = bound or _POLICY_TO_COME
@@ -96,7 +96,7 @@ class MintDoors:
             # Described before the key is made: what cannot be described is refused without leaving a key behind.
             model = wish.model or DEFAULT_MODEL_NAMES[wish.dialect]
             session = describe_session(policy, wish.session, wish.dialect, session_id, model, 0)
-            grant = Grant(wish.dialect, wish.model, wish.session, identity.subject_hash, size, identity)
+            grant = Grant(wish.dialect, wish.model, wish.session, caller.owner, size, identity, caller.key_id)
             minted = self.keys.mint(secrets.token_bytes(MATERIAL_BYTES), grant, now, seconds)
         except ConfigRefusal as refused:
             message = "The session cannot be configured like this."
@@ -106,7 +106,7 @@ class MintDoors:
             raise ApiError(503, ErrorCode.AT_CAPACITY, message, headers=_RETRY_SOON) from None
         return minted, session
 
-    def _prepare(self, request: web.Request, wish: Wish, identity: Identity, minted: Minted) -> None:
+    def _prepare(self, request: web.Request, wish: Wish, caller: Caller, minted: Minted) -> None:
         """Say what session the key will open if nothing else comes with the offer; the answer waits for nothing."""
         wanted = OpenRequest(
             offer=None,
@@ -114,9 +114,9 @@ class MintDoors:
             webrtc_filter=False,
             model=wish.model or DEFAULT_MODEL_NAMES[wish.dialect],
             client_session=wish.session,
-            owner=identity.subject_hash,
+            owner=caller.owner,
             door=door_of(request.path).value,
-            identity=identity,
+            identity=caller.identity,
             model_asked=wish.model,
             key_id=key_id(minted.value),
         )

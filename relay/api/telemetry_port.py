@@ -16,7 +16,10 @@ class AuthMethod(StrEnum):
     MISSING = "missing"
     QUERY = "query"
     CLIENT_KEY = "client_key"
+    TENANT_KEY = "tenant_key"
+    TOKEN = "token"  # noqa: S105 - a word
     EPHEMERAL_KEY = "ephemeral_key"
+    ADMIN = "admin"
 
 
 class DoorTelemetry(Protocol):

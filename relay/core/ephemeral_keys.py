@@ -33,7 +33,7 @@ class Grant:
     """What was asked for when the key was minted, unjudged, and who asked.
 
     `client_session` is in `dialect`; `size` is what it took in the request, in bytes; `owner` names the client key;
-    `identity` is who asked, and from which page.
+    `identity` is who asked, and from which page; `key_id` the tenant key they proved it with, if it was one.
     """
 
     dialect: Dialect
@@ -42,6 +42,7 @@ class Grant:
     owner: str
     size: int = 0
     identity: Identity = field(default_factory=Identity)
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,12 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Who a key belongs to, the session it opened, if it did, and who asked for the key."""
+    """Who a key belongs to, the session it opened, if it did, who asked for the key, and with which tenant key."""
 
     owner: str
     session_id: str | None
     identity: Identity = field(default_factory=Identity)
+    key_id: str | None = None
 
 
 def key_id(value: str) -> str:
@@ -195,7 +197,7 @@ class EphemeralKeys:
         key = self._keys.get(_digest(value))
         if key is None or (key.stage is not _Stage.IN_USE and key.expires_at <= now):
             return None
-        return Held(key.grant.owner, key.session_id, key.grant.identity)
+        return Held(key.grant.owner, key.session_id, key.grant.identity, key.grant.key_id)
 
     def forget(self, session_id: str, now: float) -> None:
         """The session is over: its answer is dropped now, its key a little later (a late hang-up is no intruder)."""

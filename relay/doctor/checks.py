@@ -50,6 +50,7 @@ class CheckName(StrEnum):
     EGRESS_PORTS = "egress_ports"
     EGRESS_PROXY = "egress_proxy"
     EGRESS_TURN = "egress_turn"
+    ISSUER = "issuer"
 
 
 @dataclass(frozen=True, slots=True)

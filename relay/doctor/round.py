@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from relay.config import Settings
-from relay.doctor import ice, local, ports, service, serving
+from relay.doctor import ice, issuers, local, ports, service, serving
 from relay.doctor.checks import Check, CheckName, Status, in_thread
 
 # A check of several steps gets several times the bound of one.
@@ -51,6 +51,7 @@ async def examine(wish: Wish, environ: Mapping[str, str]) -> tuple[Check, ...]:
         (CheckName.EGRESS_UDP, ice.egress_udp(settings, seconds)),
         (CheckName.EGRESS_PROXY, ice.egress_proxy(settings, seconds)),
         (CheckName.EGRESS_TURN, ice.egress_turn(settings.egress, seconds)),
+        (CheckName.ISSUER, issuers.issuers(settings, seconds)),
     ]
     bound = seconds * _STEPS
     mint_bound = max(bound, settings.upstream.timeout_seconds * 2)

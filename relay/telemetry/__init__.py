@@ -21,6 +21,7 @@ from relay.telemetry.clients import ClientTelemetry
 from relay.telemetry.decisions import DecisionTelemetry
 from relay.telemetry.doors import DoorTelemetry
 from relay.telemetry.families import Families
+from relay.telemetry.identity import IdentityTelemetry
 from relay.telemetry.lines import LineBudget
 from relay.telemetry.log import configure_logging
 from relay.telemetry.media import MediaTelemetry
@@ -75,6 +76,7 @@ class Telemetry:
         )
         self.browsers = BrowserTelemetry(families)
         self.doors = DoorTelemetry(families, self._log, refusal_lines, self.decisions, self.browsers)
+        self.identity = IdentityTelemetry(families, self._log)
         self.sessions = SessionTelemetry(families, self._log, self.doors)
         self.clients = ClientTelemetry(families, self._log, LineBudget(clock))
         self.media = MediaTelemetry(families)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from relay.core.claims import TokenRefusal
 from relay.core.error_words import KNOWN_CODES
 from relay.core.events import CLIENT_EVENT_TYPES, SERVER_EVENT_TYPES
 from relay.core.headroom import Resource
@@ -27,7 +28,7 @@ DOORS = frozenset({
 })  # fmt: skip
 CALL_DOORS = frozenset({"ga_calls", "preview_call", "beta_call"})
 OPERATIONS = frozenset({"mint", "call", "hangup"})
-AUTH_METHODS = frozenset({"missing", "query", "client_key", "ephemeral_key"})
+AUTH_METHODS = frozenset({"missing", "query", "client_key", "tenant_key", "token", "ephemeral_key", "admin"})
 OUTCOMES = frozenset({
     "ok", "unauthorized", "no_deployment", "rate_limited", "content_filter", "bad_offer", "rejected", "failed",
     "timeout", "unreachable", "invalid_answer",
@@ -49,6 +50,9 @@ SETUP_FAILURES = tuple((leg, stage, reason) for reason, (leg, stage) in FAILED_S
 TURN_STATUSES = frozenset(TurnStatus)
 LIMITS = frozenset(Limit)
 ERROR_CODES = KNOWN_CODES
+TOKEN_REFUSALS = frozenset(TokenRefusal)
+# The sections of the settings that name an issuer of tokens.
+ISSUERS = ("oidc", "admin_oidc")
 CREDENTIALS = ("tls_cert", "entra")
 
 

@@ -17,6 +17,8 @@ from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import policy_from_instructions
 from relay.core.sdp import parse_offer
 from relay.errors import ApiError, ErrorCode
+from relay.identity.callers import Callers
+from relay.identity.keys import ConfiguredKeys, KeyRing
 
 CLIENT_KEY = "client-key-of-alice-0001"
 OTHER_CLIENT_KEY = "client-key-of-bob-00002"
@@ -263,12 +265,17 @@ def page_directory(tmp_path):
 
 
 @pytest.fixture
-async def doors(door_settings, sessions, checks, facts, page_directory):
+def callers() -> Callers:
+    return Callers(ConfiguredKeys([Secret(CLIENT_KEY), Secret(OTHER_CLIENT_KEY)]), KeyRing())
+
+
+@pytest.fixture
+async def doors(door_settings, sessions, checks, facts, page_directory, callers):
     clock, keys = Clock(), EphemeralKeys()
     policy = policy_from_instructions(f"{CANARY}. You are Contoso's assistant.", DEPLOYMENT, None)
     app = create_public_app(
         door_settings,
-        client_keys=[Secret(CLIENT_KEY), Secret(OTHER_CLIENT_KEY)],
+        callers=callers,
         ephemeral_keys=keys,
         sessions=sessions,
         checks=checks,

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from relay.config import SettingSpec, catalogue, load_settings
+from relay.core.claims import TokenRefusal
 from relay.core.lifecycle import Dialect, LegCounters, SessionCounters
 from relay.core.rtp import DropCause
 from relay.core.verdicts import Rule, Verdict
@@ -98,7 +99,13 @@ def test_every_error_code_and_end_reason_has_its_heading_and_words(heading, word
 
 
 @pytest.mark.parametrize(
-    ("heading", "words"), [("## Causes of drops", DropCause), ("## Verdicts", Verdict), ("## Rules", Rule)]
+    ("heading", "words"),
+    [
+        ("## Why tokens are refused", TokenRefusal),
+        ("## Causes of drops", DropCause),
+        ("## Verdicts", Verdict),
+        ("## Rules", Rule),
+    ],
 )
 def test_every_closed_word_of_the_metrics_is_explained(heading, words):
     assert [row[0].strip("`") for row in rows(section("metrics.md", heading))] == list(words)
@@ -111,6 +118,7 @@ def test_every_metric_is_documented_with_its_type_and_labels():
     counters = SessionCounters(LegCounters(dropped={"rate": 1}), events={("upstream", "error", "forward"): 1})
     telemetry.sessions.attach(lambda: {"rs_1": counters}, ready=lambda: True, draining=lambda: False)
     telemetry.service.watch_expiry("tls_cert", lambda: 1.0)
+    telemetry.identity.watch_issuer("oidc", lambda: 1.0)
     registry.register(WorkerMetrics(lambda: (WorkerFigures(1, WorkerState.READY, 0, 0, 0.0, 0, 0.0),)))
     expected = {}
     for family in registry.collect():

@@ -129,6 +129,28 @@ GOVERNANCE = Dashboard(
             ),
         ),
         Row(
+            "Identity",
+            (
+                lines(
+                    "Tokens refused",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_oidc_refused_total", "section", "reason"), "{{section}}: {{reason}}"),
+                ),
+                lines(
+                    "Issuers asked for their keys",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_oidc_fetches_total", "section", "result"), "{{section}}: {{result}}"),
+                ),
+                lines(
+                    "Age of keys",
+                    Unit.SECONDS,
+                    Query('max by (section) (relay_oidc_keys_age_seconds{instance=~"$instance"})', "{{section}}"),
+                    Query('max(relay_stored_keys_age_seconds{instance=~"$instance"})', "keys of the store"),
+                    about="An issuer's may be a day older than jwks_seconds, those of the store 60 s.",
+                ),
+            ),
+        ),
+        Row(
             "Cost",
             (
                 lines(
