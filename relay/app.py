@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from relay import garbage
+from relay.admin_side import AdminParts, admin_side
 from relay.api import (
+    CONSOLE,
     Certificate,
     DoorSettings,
     DrainDoor,
@@ -37,6 +40,7 @@ from relay.hang_up_list import HangUpList
 from relay.identity.callers import Callers
 from relay.identity.opening import Identities, open_identities
 from relay.kept_calls import KeptCalls
+from relay.live_sessions import end_unrecorded, governed
 from relay.load import max_files, watch_load
 from relay.media_host import MediaHost, media_host
 from relay.policies import Policies
@@ -78,6 +82,7 @@ class Running:
     trials: PolicyTrials
     switch: StoredSwitch
     identities: Identities
+    operations: Listener
 
 
 @contextlib.asynccontextmanager
@@ -118,9 +123,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             on_end=lambda session_id: keys.forget(session_id, time.time()),
             early=EarlySessions(telemetry.sessions, settings.upstream.early_most) if settings.upstream.early else None,
         )
-        keeping.trials.watch(registry.governed)
+        keeping.trials.watch(lambda: governed(registry.live))
         telemetry.sessions.attach(
-            registry.counters,
+            registry.live.counters,
             ready=lambda: not registry.readiness(),
             draining=lambda: registry.draining,
             endpoint_drops=media.dropped,
@@ -128,16 +133,19 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         telemetry.room.watch(registry.capacity)
         policies.on_change = registry.policies_changed
         if log is not None:
-            log.on_failing = registry.decisions_unrecorded
+            log.on_failing = lambda: end_unrecorded(registry.live)
         stack.push_async_callback(registry.drain, 0)
         drain = Drain(registry, settings.limits.drain_seconds, telemetry)
         stack.push_async_callback(drain.close)
         identities = await stack.enter_async_context(
             open_identities(settings, telemetry, environment_proxy, store.keys)
         )
+        admin = await stack.enter_async_context(
+            admin_side(AdminParts(settings, telemetry, registry, keeping, media, drain, store, identities))
+        )
         up = asyncio.Event()
         public = _public_listener(settings, telemetry, registry, policies, keys, checks, identities.callers)
-        operations = _operations_listener(settings, telemetry, registry, metrics, media, drain, up.is_set)
+        operations = _operations_listener(settings, telemetry, registry, metrics, media, drain, up.is_set, admin)
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
@@ -161,7 +169,8 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             keeping.governance,
             keeping.trials,
             keeping.switch,
-            identities=identities,
+            identities,
+            operations,
         )
 
 
@@ -244,6 +253,7 @@ def _operations_listener(
     media: MediaHost,
     drain: Drain,
     started: Callable[[], bool],
+    admin_api: web.Application,
 ) -> Listener:
     async def scraped() -> tuple[bytes, str]:
         await media.refresh()
@@ -258,6 +268,8 @@ def _operations_listener(
         details={"media_addresses": [str(each) for each in media.addresses]},
         drain=door,
         started=started,
+        admin=admin_api,
+        console=load_pages(web_directory() / CONSOLE),
     )
     return Listener(application, host=admin.host, port=admin.port, telemetry=telemetry.doors)
 

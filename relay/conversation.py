@@ -39,9 +39,11 @@ from relay.core.lifecycle import (
     Stage,
     ToldRefusal,
 )
+from relay.core.live_session import LiveSession
 from relay.core.policy import ConfigRefusal, EffectivePolicy, compose
-from relay.core.policy_impact import LiveSession
+from relay.core.policy_impact import GovernedSession
 from relay.core.quota import TokenBucket
+from relay.core.timeline import Timeline
 from relay.core.wish_record import wish_decision
 from relay.diary import Diary
 from relay.errors import ApiError, EndReason, ErrorCode
@@ -119,12 +121,26 @@ class Conversation:
         self._diary = Diary(session_id, request, policy, telemetry)
 
     @property
-    def governed(self) -> LiveSession | None:
+    def governed(self) -> GovernedSession | None:
         """For whom it runs and under which policy; None: it waits for its first client, and would be begun anew."""
         request = self._request
         if request.offer is None:
             return None
-        return LiveSession(self.session_id, request.identity, request.model_asked, self.policy)
+        return GovernedSession(self.session_id, request.identity, request.model_asked, self.policy)
+
+    @property
+    def tenant(self) -> str:
+        """Whose session it is."""
+        return self._request.identity.tenant
+
+    @property
+    def timeline(self) -> Timeline:
+        """What happened in it so far."""
+        return self._diary.timeline
+
+    def view(self) -> LiveSession:
+        """What is known of it now."""
+        return self._diary.view(self.counters())
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session; the first reason wins."""
@@ -132,6 +148,7 @@ class Conversation:
 
     def warn_ending(self, reason: EndReason, seconds_left: int) -> None:
         """Tell the client that its session will end."""
+        self._diary.noticed(reason, seconds_left)
         self._command(NoticeEnding(reason, seconds_left))
 
     async def reoffer(self, offer: str) -> str:
@@ -182,9 +199,8 @@ class Conversation:
                 deployment=self.policy.deployment,
                 transcription_deployment=self.policy.transcription_deployment,
             )
-            self._diary.policy = self.policy
+            self._diary.policy_replaced(self.policy)
             self._policy_limits = policy.limits
-            self._telemetry.policies.policy_replaced(self.session_id, policy.name, policy.revision)
             self._command(ReplacePolicy(self.policy))
         elif policy.limits != self._policy_limits:
             self._policy_limits = policy.limits
@@ -287,7 +303,7 @@ class Conversation:
                 error = ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, message)
                 self._refuse(to_api_error(error))
             case PhaseChanged(phase):
-                self._telemetry.sessions.phase_changed(self.session_id, phase)
+                self._diary.entered(phase)
                 if phase is Phase.CONNECTING and not self._accepted.done():
                     self._accepted.set_result(None)
             case Ending(reason):

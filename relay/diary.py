@@ -14,6 +14,7 @@ from relay.core.lifecycle import (
     Ended,
     LegName,
     MediaSample,
+    Phase,
     PolicyTaken,
     Reattached,
     ReattachFailed,
@@ -23,8 +24,10 @@ from relay.core.lifecycle import (
     StageDone,
     TransportUsed,
 )
+from relay.core.live_session import LiveSession, quality
 from relay.core.policy import deployments
 from relay.core.record import FAILED_STAGES, Governed, SessionRecord
+from relay.core.timeline import Entry, Moment, Timeline, entry_of
 from relay.core.turn_facts import (
     AnswerBegan,
     Answered,
@@ -60,15 +63,23 @@ _ENDED_BY_RULE = {
 
 
 class Diary:
-    """Follows one session from its admission. `policy` is the one in force, `request` its client's; both may change."""
+    """Follows one session from its admission. `policy` is the one in force, `request` its client's; both may change.
+
+    `member` names what of the upstream's pool serves it; empty until that is known, and where there is no pool.
+    """
 
     def __init__(self, session_id: str, request: OpenRequest, policy: EffectivePolicy, telemetry: Telemetry) -> None:
         self.policy = policy
         self.request = request
+        self.member = ""
+        self.timeline = Timeline()
         self._session_id = session_id
         self._telemetry = telemetry
         self._began = time.monotonic()
         self._started_at = time.time()
+        self._phase = Phase.NEW
+        self._samples: dict[str, MediaSample] = {}
+        self._dollars = 0.0
         self._stages: dict[str, float] = {}
         self._request_ids: list[str] = []
         self._transports: dict[str, tuple[str, ...]] = {}
@@ -83,6 +94,7 @@ class Diary:
     def opened(self) -> None:
         """Note that the session was admitted; before anything else of it."""
         request, policy, telemetry = self.request, self.policy, self._telemetry
+        self.timeline.add(self._started_at, Entry(Moment.PHASE, Phase.NEW.value))
         telemetry.deployments.add(deployments(policy))
         telemetry.turns.expect(policy.deployment)
         self._trace = telemetry.traces.begin(self._session_id, request.traceparent, policy.deployment)
@@ -90,6 +102,8 @@ class Diary:
 
     def tell(self, fact: DiaryFact) -> None:
         """Write a fact down."""
+        if not isinstance(fact, StageDone) and (entry := entry_of(fact)) is not None:
+            self.timeline.add(time.time(), entry)
         match fact:
             case StageDone(leg, stage, seconds):
                 self.stage_done(leg, stage, seconds)
@@ -101,7 +115,8 @@ class Diary:
                 used = (*self._transports.get(leg.value, ()), transport)
                 self._transports[leg.value] = used[-_MOST_TRANSPORTS:]
                 self._telemetry.clients.transport_used(leg, transport)
-            case MediaSample():
+            case MediaSample(leg):
+                self._samples[leg.value] = fact
                 self._telemetry.media.sampled(fact)
             case Disconnected() | Reconnected() | ClientGone() | Reattached() | ReattachFailed():
                 self._client(fact)
@@ -110,9 +125,49 @@ class Diary:
 
     def stage_done(self, leg: LegName, stage: Stage, seconds: float) -> None:
         """Note that a stage was reached."""
+        self.timeline.add(time.time(), Entry(Moment.STAGE, stage.value, leg, seconds))
         self._stages[f"{leg.value}.{stage.value}"] = seconds
         self._telemetry.sessions.stage_done(leg, stage, seconds)
         self._trace.stage(f"{leg.value}.{stage.value}", seconds)
+
+    def entered(self, phase: Phase) -> None:
+        """Note the phase that the session is in from now on."""
+        self._phase = phase
+        self.timeline.add(time.time(), Entry(Moment.PHASE, phase.value))
+        self._telemetry.sessions.phase_changed(self._session_id, phase)
+
+    def noticed(self, reason: EndReason, seconds_left: int) -> None:
+        """Note that the client is told of an end to come."""
+        self.timeline.add(time.time(), Entry(Moment.NOTICE, reason.value, LegName.DOWNSTREAM, seconds_left))
+
+    def policy_replaced(self, policy: EffectivePolicy) -> None:
+        """Note that another policy is being put in force."""
+        self.policy = policy
+        self.timeline.add(time.time(), Entry(Moment.POLICY_REPLACED, f"{policy.name} {policy.revision}"))
+        self._telemetry.policies.policy_replaced(self._session_id, policy.name, policy.revision)
+
+    def view(self, counters: SessionCounters) -> LiveSession:
+        """What is known of the session now."""
+        identity = self.request.identity
+        return LiveSession(
+            id=self._session_id,
+            tenant=identity.tenant,
+            subject=identity.subject_hash,
+            policy=self.policy.name,
+            revision=self.policy.revision,
+            door=self.request.door,
+            dialect=self.request.dialect,
+            phase=self._phase,
+            started_at=self._started_at,
+            seconds=time.monotonic() - self._began,
+            deployment=self.policy.deployment,
+            member=self.member,
+            transports={leg: used[-1] for leg, used in self._transports.items()},
+            quality=quality(counters, self._samples),
+            turns=self._turns,
+            tokens=self._tokens.total(),
+            dollars=self._dollars,
+        )
 
     def service_asked(self, request_id: str | None) -> None:
         """Keep the service's own id of a request, for a support case."""
@@ -135,29 +190,37 @@ class Diary:
         if reason in _CONSENT_LOST and not (reason is EndReason.CLIENT_LOST and self._lost):
             self._telemetry.clients.consent_lost(_CONSENT_LOST[reason])
         self._trace.end(reason.side, reason.value, tuple(self._request_ids))
-        self._telemetry.sessions.ended(
-            SessionRecord(
-                session_id=self._session_id,
-                door=self.request.door,
-                dialect=self.request.dialect,
-                reason=reason,
-                detail="" if ended is None else ended.detail,
-                duration_seconds=time.monotonic() - self._began,
-                policy=self.policy.name,
-                revision=self.policy.revision,
-                stages=self._stages,
-                counters=SessionCounters() if ended is None else ended.counters,
-                request_ids=tuple(self._request_ids),
-                transports=self._transports,
-                reattached=self._reattached,
-                trace_id=self._trace.trace_id,
-                turns=dict(self._turns),
-                tokens=dict(self._tokens),
-                client=self._client_stats,
-                tenant=self.request.identity.tenant,
-                subject=self.request.identity.subject_hash,
-                started_at=self._started_at,
-            )
+        self._phase = Phase.CLOSED
+        self.timeline.add(time.time(), Entry(Moment.ENDED, reason.value))
+        self._telemetry.sessions.ended(self._record(reason, ended))
+
+    def _record(self, reason: EndReason, ended: Ended | None) -> SessionRecord:
+        counters = SessionCounters() if ended is None else ended.counters
+        last = self.view(counters)
+        return SessionRecord(
+            session_id=self._session_id,
+            door=self.request.door,
+            dialect=self.request.dialect,
+            reason=reason,
+            detail="" if ended is None else ended.detail,
+            duration_seconds=time.monotonic() - self._began,
+            policy=self.policy.name,
+            revision=self.policy.revision,
+            stages=self._stages,
+            counters=counters,
+            request_ids=tuple(self._request_ids),
+            transports=self._transports,
+            reattached=self._reattached,
+            trace_id=self._trace.trace_id,
+            turns=dict(self._turns),
+            tokens=dict(self._tokens),
+            client=self._client_stats,
+            tenant=last.tenant,
+            subject=last.subject,
+            started_at=self._started_at,
+            timeline=self.timeline.entries(),
+            timeline_dropped=self.timeline.dropped,
+            last=last,
         )
 
     def _look_whether_set_up(self, reason: EndReason) -> None:
@@ -217,4 +280,4 @@ class Diary:
 
     def _used(self, deployment: str, tokens: Tokens, seconds: float = 0.0) -> None:
         self._tokens.update(tokens)
-        self._telemetry.turns.used(deployment, tokens, seconds)
+        self._dollars += self._telemetry.turns.used(deployment, tokens, seconds)

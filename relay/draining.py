@@ -28,7 +28,7 @@ class Drain:
         if self._task is None:
             self._telemetry.drain_asked(self._seconds)
         self.begin()
-        return len(self._registry.counters())
+        return len(self._registry.live)
 
     async def close(self) -> None:
         """Stop waiting; the sessions are the registry's to end."""

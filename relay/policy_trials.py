@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from relay.core.policy_diff import Change, diff
 from relay.core.policy_document import PolicyDocument
 from relay.core.policy_impact import (
+    GovernedSession,
     LiveImpact,
-    LiveSession,
     Principal,
     RecordedImpact,
     live_impact,
@@ -60,11 +60,11 @@ class PolicyTrials:
         self._governance = governance
         self._defaults = defaults
         self._records = records
-        self._live: Callable[[], Sequence[LiveSession]] = tuple
+        self._live: Callable[[], Sequence[GovernedSession]] = tuple
         self._clock = clock
         self._loader = PolicyLoader(defaults)
 
-    def watch(self, live: Callable[[], Sequence[LiveSession]]) -> None:
+    def watch(self, live: Callable[[], Sequence[GovernedSession]]) -> None:
         """Be told what gives the sessions that run."""
         self._live = live
 

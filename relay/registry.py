@@ -11,12 +11,11 @@ from relay.conversation import Conversation, Host
 from relay.core.client_stats import ClientStats
 from relay.core.doors import Opened, OpenRequest
 from relay.core.headroom import Headroom, Resource
-from relay.core.lifecycle import SessionCounters, SessionLimits
+from relay.core.lifecycle import SessionLimits
 from relay.core.policy import EffectivePolicy
-from relay.core.policy_impact import LiveSession
-from relay.core.policy_rules import OnSinkFailure
 from relay.early import EarlySessions
 from relay.errors import ApiError, EndReason, ErrorCode
+from relay.live_sessions import LiveSessions
 from relay.policies import Policies
 from relay.reoffers import no_such_call
 from relay.telemetry import Telemetry
@@ -29,7 +28,7 @@ _END_SECONDS = 5.0
 
 
 class Registry:
-    """The sessions of one process; implements `relay.core.doors.Sessions`."""
+    """Lets sessions in and stops them; implements `relay.core.doors.Sessions`. Those that run are in `live`."""
 
     def __init__(
         self,
@@ -48,10 +47,9 @@ class Registry:
         self._policies = policies
         self._limits = limits
         self._headroom = headroom
-        self._on_end = on_end
         self._early = early
         self._draining = False
-        self._live: dict[str, tuple[Conversation, asyncio.Task[None]]] = {}
+        self.live = LiveSessions(telemetry, on_end)
 
     @property
     def draining(self) -> bool:
@@ -74,7 +72,7 @@ class Registry:
         if policy is None:
             return
         # The key was minted whatever becomes of this: nobody is refused, and nobody is to come back.
-        full = self._draining or self._headroom.lacks(len(self._live), time.monotonic()) is not None
+        full = self._draining or self._headroom.lacks(len(self.live), time.monotonic()) is not None
         if full or not early.has_room(request.owner):
             early.turned_away()
         else:
@@ -102,7 +100,7 @@ class Registry:
 
     def hang_up(self, session_id: str, owner: str) -> bool:
         """End a session on its owner's wish; False if this owner has no such session."""
-        found = self._of(session_id, owner)
+        found = self.live.of(session_id, owner)
         if found is None:
             return False
         found.end(EndReason.CLIENT_HUNG_UP)
@@ -110,14 +108,14 @@ class Registry:
 
     async def reoffer(self, session_id: str, owner: str, offer: str) -> str:
         """The answer to an offer that the owner makes to a running session. Raises ApiError."""
-        found = self._of(session_id, owner)
+        found = self.live.of(session_id, owner)
         if found is None:
             raise no_such_call()
         return await found.reoffer(offer)
 
     def report_stats(self, session_id: str, owner: str, stats: ClientStats) -> None:
         """Take what a client tells of its view of its running session. Raises ApiError."""
-        found = self._of(session_id, owner)
+        found = self.live.of(session_id, owner)
         if found is None:
             raise no_such_call()
         found.report_stats(stats)
@@ -127,54 +125,34 @@ class Registry:
         reasons = self._policies.readiness() | self._host.readiness()
         if self._draining:
             reasons["draining"] = "the relay is about to stop"
-        if short := self._headroom.short(len(self._live), time.monotonic()):
-            reasons["capacity"] = f"short of {', '.join(short)} with {len(self._live)} sessions"
+        if short := self._headroom.short(len(self.live), time.monotonic()):
+            reasons["capacity"] = f"short of {', '.join(short)} with {len(self.live)} sessions"
         return reasons
 
     def capacity(self) -> dict[Resource, float]:
         """How much of each resource is in use; 1 is where sessions are refused."""
-        return self._headroom.ratios(len(self._live), time.monotonic())
-
-    def counters(self) -> dict[str, SessionCounters]:
-        """What every live session counted until now, by session id."""
-        return {session_id: conversation.counters() for session_id, (conversation, _) in self._live.items()}
-
-    def governed(self) -> list[LiveSession]:
-        """For whom the sessions run that have a client, and under which policies."""
-        found = [conversation.governed for conversation, _ in self._live.values()]
-        return [each for each in found if each is not None]
+        return self._headroom.ratios(len(self.live), time.monotonic())
 
     def policies_changed(self) -> None:
         """Other policies are in force, or the kill switch was moved: every session takes what acts on it at once."""
-        for session_id, (conversation, _) in self._live.items():
-            try:
-                conversation.take_policies(self._policies)
-            except Exception as error:  # noqa: BLE001 - one session's fault must not keep the kill switch from others
-                self._telemetry.warn("policy_not_taken", session_id=session_id, error=type(error).__name__)
-                conversation.end(EndReason.RELAY_FAILED, "the changed policies could not be applied")
+        self.live.take_policies(self._policies)
         if self._early is not None:
             self._early.take_policies(self._policies)
-
-    def decisions_unrecorded(self) -> None:
-        """The decision log cannot be written: end the sessions whose policy allows nothing unrecorded."""
-        for conversation, _ in self._live.values():
-            if conversation.policy.on_sink_failure is OnSinkFailure.FAIL_CLOSED:
-                conversation.end(EndReason.POLICY_UNRECORDED)
 
     async def drain(self, seconds: float) -> None:
         """Admit nobody, tell the clients, wait up to `seconds` for sessions to end, then end the rest."""
         self._draining = True
         if self._early is not None:
             self._early.drain()
-        for conversation, _ in self._live.values():
+        for conversation in self.live.conversations:
             conversation.warn_ending(EndReason.RELAY_DRAINING, int(seconds))
-        if self._live and seconds > 0:
-            await asyncio.wait({task for _, task in self._live.values()}, timeout=seconds)
-        for conversation, _ in self._live.values():
+        if self.live.tasks and seconds > 0:
+            await asyncio.wait(self.live.tasks, timeout=seconds)
+        for conversation in self.live.conversations:
             conversation.end(EndReason.RELAY_DRAINING)
         await self._all_over(_END_SECONDS)
         # What is left waits for the service's answer to a call; the service ends a call that nobody connects to.
-        for _, task in self._live.values():
+        for task in self.live.tasks:
             task.cancel()
         await self._all_over(None)
 
@@ -183,28 +161,19 @@ class Registry:
         session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
         conversation = Conversation(session_id, request, policy, self._limits, self._upstream, self._telemetry)
         task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
-        self._live[session_id] = (conversation, task)
-        task.add_done_callback(lambda _: self._forget(session_id))
+        self.live.add(conversation, task)
         return conversation
 
-    def _of(self, session_id: str, owner: str) -> Conversation | None:
-        found = self._live.get(session_id)
-        return None if found is None or not secrets.compare_digest(found[0].owner, owner) else found[0]
-
     async def _all_over(self, seconds: float | None) -> None:
-        if self._live:
-            await asyncio.wait({task for _, task in self._live.values()}, timeout=seconds)
-
-    def _forget(self, session_id: str) -> None:
-        del self._live[session_id]
-        self._on_end(session_id)
+        if self.live.tasks:
+            await asyncio.wait(self.live.tasks, timeout=seconds)
 
     def _admit(self) -> None:
         if self._draining:
             retry = {"retry-after": _RETRY_AFTER_SECONDS}
             raise ApiError(503, ErrorCode.DRAINING, "The relay is about to stop; try again.", headers=retry)
-        if (short := self._headroom.judge(len(self._live), time.monotonic())) is not None:
-            self._telemetry.room.short(short.resource, len(self._live))
+        if (short := self._headroom.judge(len(self.live), time.monotonic())) is not None:
+            self._telemetry.room.short(short.resource, len(self.live))
             milliseconds = int(short.retry_seconds * 1000)
             retry = {"retry-after": str(-(-milliseconds // 1000)), "retry-after-ms": str(milliseconds)}
             raise ApiError(503, ErrorCode.AT_CAPACITY, "The relay is full; try again.", headers=retry)

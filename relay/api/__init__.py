@@ -3,11 +3,12 @@
 from relay.api.applications import DoorSettings, create_operations_app, create_public_app
 from relay.api.drain import DrainDoor
 from relay.api.listener import Listener
-from relay.api.pages import load_pages, web_directory
+from relay.api.pages import CONSOLE, load_pages, web_directory
 from relay.api.telemetry_port import DoorTelemetry
 from relay.api.tls import Certificate
 
 __all__ = [
+    "CONSOLE",
     "Certificate",
     "DoorSettings",
     "DoorTelemetry",

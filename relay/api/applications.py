@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from relay.api.admin.openapi import PREFIX
 from relay.api.auth import Gatekeeper
 from relay.api.calls import CallDoors
 from relay.api.client_address import Network
@@ -78,10 +79,13 @@ def create_operations_app(
     details: Mapping[str, object],
     drain: DrainDoor,
     started: Callable[[], bool] = lambda: True,
+    admin: web.Application | None = None,
+    console: Mapping[str, Page] | None = None,
 ) -> web.Application:
     """What operators and their machines read, and the one thing they do.
 
     `render_metrics` gives the exposition and its content type, `details` is what `/readyz` tells besides reasons.
+    `admin` is the admin API, `console` the pages that use it, by their paths below `/console`.
     """
 
     async def metrics(_request: web.Request) -> web.Response:
@@ -91,7 +95,15 @@ def create_operations_app(
     app = web.Application(middlewares=[common_headers(), errors(telemetry)])
     app.add_routes(Probes(sessions, details, started).routes())
     app.add_routes([web.get("/metrics", metrics), web.post("/drain", drain.post)])
+    if admin is not None:
+        app.add_subapp(PREFIX, admin)
+    app.add_routes([web.get("/console", _to_console)] if console else [])
+    app.add_routes(page_routes({f"/console{path}": page for path, page in (console or {}).items()}))
     return app
+
+
+async def _to_console(_request: web.Request) -> web.Response:
+    return web.Response(status=308, headers={"Location": "/console/"})
 
 
 def _door_routes(mint: MintDoors, calls: CallDoors, check: ConnectionCheckDoor) -> list[web.RouteDef]:

@@ -28,6 +28,8 @@ _TYPES = {
     ".woff2": "font/woff2",
 }
 _INDEX = "index.html"
+# A directory of the operations listener's own pages: the public one does not serve it.
+CONSOLE = "console"
 _MAX_BYTES = 4_194_304
 
 
@@ -53,7 +55,7 @@ def load_pages(directory: Path) -> dict[str, Page]:
     total = 0
     for file in sorted(directory.rglob("*")):
         media_type = _TYPES.get(file.suffix)
-        if media_type is None or not file.is_file():
+        if media_type is None or not file.is_file() or CONSOLE in file.relative_to(directory).parts:
             continue
         content = file.read_bytes()
         total += len(content)

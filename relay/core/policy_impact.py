@@ -24,7 +24,7 @@ class Reach(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LiveSession:
+class GovernedSession:
     """A session that runs: for whom, what its client asked for, and the policy it is under."""
 
     session_id: str
@@ -40,7 +40,7 @@ class LiveImpact:
     `changes` counts the rules that differ, by their own names or by session field.
     """
 
-    session: LiveSession
+    session: GovernedSession
     to: EffectivePolicy | None
     changes: int
     reach: Reach
@@ -65,7 +65,7 @@ class RecordedImpact:
 
 
 def live_impact(
-    documents: Sequence[PolicyDocument], defaults: ServiceDefaults, sessions: Sequence[LiveSession]
+    documents: Sequence[PolicyDocument], defaults: ServiceDefaults, sessions: Sequence[GovernedSession]
 ) -> Iterator[LiveImpact]:
     """The sessions that run and would be changed; those that would not are left out."""
     resolver = _Resolver(documents, defaults)

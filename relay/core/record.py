@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from relay.core.client_stats import ClientStats
     from relay.core.lifecycle import Dialect
+    from relay.core.live_session import LiveSession
     from relay.core.turn_facts import Tokens
 
 # In which stage set-up failed, if a session ended so before that stage was reached.
@@ -50,7 +51,8 @@ class SessionRecord:
     instructions were in force. `transports` names by leg what carried it, in order of use; `reattached`
     counts the peer connections that took over from the one before. `trace_id` joins the record to the client's trace or
     the relay's own; `turns` counts answers by how they ended, `tokens` what they used; `client` is what the client told
-    last of its own view. `subject` is a hash, `started_at` Unix seconds; `timeline` is what happened and when.
+    last of its own view. `subject` is a hash, `started_at` Unix seconds; `timeline` is what happened and when,
+    without the `timeline_dropped` for which there was no room; `last` is how the session was last seen.
     """
 
     session_id: str
@@ -74,12 +76,14 @@ class SessionRecord:
     subject: str = ""
     started_at: float = 0.0
     timeline: tuple[Mapping[str, Any], ...] = ()
+    timeline_dropped: int = 0
+    last: LiveSession | None = None
 
 
 def session_row(record: SessionRecord) -> SessionRow:
     """The record as it is kept in the store."""
-    body = as_shown(record)
-    del body["session_id"]
+    body = as_shown(record) if record.last is None else as_listed(record, record.last)
+    body.pop("session_id", None)
     return SessionRow(
         id=record.session_id,
         tenant=record.tenant,
@@ -91,6 +95,20 @@ def session_row(record: SessionRecord) -> SessionRow:
         body=body,
         timeline=record.timeline,
     )
+
+
+def as_listed(record: SessionRecord, last: LiveSession) -> dict[str, Any]:
+    """The record as the admin API shows it: as the live session was, and how it ended."""
+    return last.as_json() | {
+        "ended_at": round(record.started_at + record.duration_seconds, 3),
+        "reason": record.reason.value,
+        "detail": record.detail,
+        "stages": {name: round(seconds, 4) for name, seconds in record.stages.items()},
+        "request_ids": list(record.request_ids),
+        "trace_id": record.trace_id,
+        "reattached": record.reattached,
+        "timeline_dropped": record.timeline_dropped,
+    }
 
 
 def as_shown(record: SessionRecord) -> dict[str, Any]:

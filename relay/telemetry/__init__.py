@@ -16,6 +16,7 @@ from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 import relay
+from relay.telemetry.admin import AdminTelemetry
 from relay.telemetry.browsers import BrowserTelemetry
 from relay.telemetry.clients import ClientTelemetry
 from relay.telemetry.decisions import DecisionTelemetry
@@ -75,6 +76,7 @@ class Telemetry:
             families, self._log, self.policies.names, LineBudget(clock), LineBudget(clock)
         )
         self.browsers = BrowserTelemetry(families)
+        self.admin = AdminTelemetry(families, self._log)
         self.doors = DoorTelemetry(families, self._log, refusal_lines, self.decisions, self.browsers)
         self.identity = IdentityTelemetry(families, self._log)
         self.sessions = SessionTelemetry(families, self._log, self.doors)

@@ -35,6 +35,11 @@ class StoreTelemetry:
             each=[[kind.value] for kind in StoreQueue],
         )
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the store answered when it was asked last."""
+        return self._is_up
+
     def opened(self, kind: str) -> None:
         """Record that the store is open."""
         self._is_up = True

@@ -58,13 +58,16 @@ class TurnTelemetry:
         """Record that an answer was cut short."""
         self._interruptions.labels(fold(deployment, self._deployments)).inc()
 
-    def used(self, deployment: str, tokens: Tokens, seconds: float = 0.0) -> None:
-        """Record what the service counted: tokens, or `seconds` of speech where it bills by time."""
+    def used(self, deployment: str, tokens: Tokens, seconds: float = 0.0) -> float:
+        """Record what the service counted: tokens, or `seconds` of speech where it bills by time. Returns dollars."""
         label = fold(deployment, self._deployments)
         for (direction, kind), number in tokens.items():
             self._tokens.labels(label, fold(direction, _DIRECTIONS), fold(kind, _KINDS)).inc(number)
         if seconds:
             self._transcribed.labels(label).inc(seconds)
-        dollars = self._prices.get(deployment)
-        if dollars is not None:
-            self._cost.labels(label).inc(cost(dollars, tokens, seconds))
+        prices = self._prices.get(deployment)
+        if prices is None:
+            return 0.0
+        dollars = cost(prices, tokens, seconds)
+        self._cost.labels(label).inc(dollars)
+        return dollars

@@ -108,7 +108,7 @@ async def test_everything_works_and_the_report_can_be_handed_on(browser):
         # No session was made, and nothing of it is left.
         state = world.simulator.state()
         assert (state["calls"], state["sessions"]) == ([], [])
-        assert world.relay.registry.counters() == {}
+        assert world.relay.registry.live.counters() == {}
         await page.wait_for_timeout(200)
         assert world.relay.registry._host._plane.endpoint._by_ufrag == {}
 

@@ -71,7 +71,7 @@ async def test_three_restarts_in_a_row():
         assert now["lost"] == 0
         # The credentials of the last restart alone are left.
         assert len(watch.world.relay.registry._host._plane.endpoint._by_ufrag) == 1
-        [counted] = watch.world.relay.registry.counters().values()
+        [counted] = watch.world.relay.registry.live.counters().values()
         assert counted.downstream.packets_lost == 0
         assert await page.evaluate("events.filter(event => event.type === 'session.created').length") == 1
         one_call(watch)

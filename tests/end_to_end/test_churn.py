@@ -64,7 +64,7 @@ def objects():
 
 def check_keys(world):
     """No ended session's answer is kept, and its key goes a little later."""
-    keys = world.relay.registry._on_end.__closure__[0].cell_contents
+    keys = world.relay.registry.live._on_end.__closure__[0].cell_contents
     assert isinstance(keys, EphemeralKeys)
     assert keys._by_session == {}
     assert [key for key in keys._keys.values() if key.answer is not None] == []

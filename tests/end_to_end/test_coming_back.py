@@ -180,7 +180,7 @@ async def test_several_reloads_in_a_row_are_one_stream_for_the_service():
                 await is_alive(client)
                 await is_heard(watch)
         one_call(watch)
-        upstream = watch.world.relay.registry.counters()
+        upstream = watch.world.relay.registry.live.counters()
         [counted] = upstream.values()
         # Each peer has an SSRC of its own, more of them than one leg takes.
         assert "ssrc" not in counted.downstream.dropped

@@ -398,7 +398,7 @@ async def test_the_relay_has_no_more_sessions_than_it_may():
         assert status == 201
         await client.accept(answer)
         await client.event("session.created")
-        assert len(watch.world.relay.registry.counters()) == 2
+        assert len(watch.world.relay.registry.live.counters()) == 2
         await watch.world.relay.registry.drain(0)
 
 
@@ -426,5 +426,5 @@ async def test_what_a_key_began_is_for_that_key_alone():
 async def test_by_default_nothing_begins_early():
     async with watched() as watch, client_of(watch) as client:
         await client.mint()
-        assert watch.world.relay.registry.counters() == {}
+        assert watch.world.relay.registry.live.counters() == {}
         assert watch.world.simulator.state()["mints"] == []

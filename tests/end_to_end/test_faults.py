@@ -163,7 +163,7 @@ async def test_media_of_the_service_stops_and_the_session_stays():
         client.send({"type": "input_audio_buffer.clear"})
         await client.event("input_audio_buffer.cleared")
         assert watch.records == []
-        assert watch.world.relay.registry.counters()
+        assert watch.world.relay.registry.live.counters()
 
 
 async def test_the_service_closes_the_channel():
@@ -241,7 +241,7 @@ async def test_odd_events_of_the_service_are_withheld_and_its_errors_are_reworde
         await client.event("input_audio_buffer.cleared")
         assert [event["type"] for event in client.events] == ["session.created", "error", "input_audio_buffer.cleared"]
         no_secret_in(*client.raw)
-        (counters,) = watch.world.relay.registry.counters().values()
+        (counters,) = watch.world.relay.registry.live.counters().values()
         assert counters.events["upstream", "other", "withhold"] == 3
 
 

@@ -50,7 +50,7 @@ async def test_a_turn_shows_on_both_legs_and_in_tokens_and_dollars():
             await a_turn(client)
             client.send({"type": "input_audio_buffer.clear"})
             await client.event("input_audio_buffer.cleared")
-            reports = watch.world.relay.registry.counters
+            reports = watch.world.relay.registry.live.counters
             await client.until(
                 lambda: all(
                     side.rtt_seconds is not None and side.packets_in > 180

@@ -158,7 +158,7 @@ async def test_a_new_idle_limit_acts_on_a_session_that_keeps_its_policy(tmp_path
 
 async def test_a_time_limit_ends_a_session_that_is_not_idle(tmp_path):
     async with governed(tmp_path, base=document()) as watch, talking(watch) as client:
-        (conversation,) = [found for found, _ in watch.world.relay.registry._live.values()]
+        (conversation,) = watch.world.relay.registry.live.conversations
         # A document cannot ask for less than ten seconds, which a test need not wait.
         conversation._command(ReplaceLimits(LimitRules(session_seconds=3, warn_seconds=2)))
         assert (await client.event("relay.session.ending"))["reason"] == "policy_time_limit"
@@ -251,7 +251,7 @@ def unwell(watch: Watch) -> bool:
 
 async def test_a_fault_while_one_session_takes_a_policy_ends_it_and_the_kill_switch_still_reaches_the_others(tmp_path):
     async with governed(tmp_path, base=document()) as watch, talking(watch) as first:
-        (conversation,) = [found for found, _ in watch.world.relay.registry._live.values()]
+        (conversation,) = watch.world.relay.registry.live.conversations
         conversation._request = replace(conversation._request, identity=None)  # a fault of ours
         async with Client(watch.world.url, CLIENT_KEY) as second:
             await second.connect()

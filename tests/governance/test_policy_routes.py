@@ -10,7 +10,7 @@ from support.governing import ALICE, DEFAULTS, Heard, LoaderHere, node
 from support.policies import document, put
 
 from relay.api.admin.policies import policy_routes
-from relay.core.policy_impact import LiveSession
+from relay.core.policy_impact import GovernedSession
 from relay.core.policy_resolve import Identity
 from relay.core.stored import SessionRow, StoreError
 from relay.governance import Governance, Shelf
@@ -122,7 +122,10 @@ async def test_a_dry_run_tells_whom_it_reaches_and_stores_nothing(only, admin):
         at = time.time() - age * 86_400
         await only.store.sessions.add(SessionRow(f"rs_{name}", tenant, name, policy, "client_left", at, at))
     alice, bob = only.policies.admit(ALICE, None), only.policies.admit(Identity("sales", "bob"), None)
-    sessions = [LiveSession("rs_1", ALICE, None, alice), LiveSession("rs_2", Identity("sales", "bob"), None, bob)]
+    sessions = [
+        GovernedSession("rs_1", ALICE, None, alice),
+        GovernedSession("rs_2", Identity("sales", "bob"), None, bob),
+    ]
     only.trials.watch(lambda: sessions)
     limits = {"idleSeconds": 60}
     tried = (await admin.ask("POST", "/policies/dry-run", {"files": {

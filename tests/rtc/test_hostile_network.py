@@ -63,7 +63,7 @@ class Scene:
         assert self.watch.records == []
         assert len(self.endpoint._by_ufrag) == 2
         assert [len(inlet._paths) for inlet in self.endpoint._inlets] == [1]
-        for counters in self.watch.world.relay.registry.counters().values():
+        for counters in self.watch.world.relay.registry.live.counters().values():
             assert counters.downstream.packets_lost == 0
 
 

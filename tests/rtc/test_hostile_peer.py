@@ -87,7 +87,7 @@ async def test_small_records_in_one_datagram_all_arrive_and_none_piles_up():
         dtls.transport._send = written
         await written(b"".join(flights))
         await client.event("input_audio_buffer.cleared")
-        (counters,) = watch.world.relay.registry.counters().values()
+        (counters,) = watch.world.relay.registry.live.counters().values()
         assert counters.events["downstream", "input_audio_buffer.clear", "forward"] >= 3
 
 

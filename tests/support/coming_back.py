@@ -68,7 +68,7 @@ async def left_alone(watch: Watch) -> None:
 
 def side(watch: Watch) -> Any:
     """The client's side of the one session."""
-    [(conversation, _)] = watch.world.relay.registry._live.values()
+    [conversation] = watch.world.relay.registry.live.conversations
     return conversation._session._client
 
 

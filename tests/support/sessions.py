@@ -69,7 +69,7 @@ class Watch:
         """Fail unless registry and media port have forgotten every session."""
         host = self.world.relay.registry._host
         kept = kept_by_workers if isinstance(host, WorkerPool) else kept_by_endpoint
-        left = await settled(lambda: [*self.world.relay.registry.counters(), *kept(host)])
+        left = await settled(lambda: [*self.world.relay.registry.live.counters(), *kept(host)])
         assert not left, left
 
 

@@ -29,7 +29,8 @@ class Route:
     is that tenant's only; whoever is confined gets 403 at all others. `request_schema` is that of a JSON body, which is
     checked before the handler runs and which `body_of` returns; with `request_type` text the body is a str. `query`
     has a schema for each parameter, checked likewise; `query_of` returns them. `action` is the word of the audit log
-    for a change: refusals are written under it. `status` is that of success; `answer_type` its media type.
+    for a change: refusals are written under it. `status` is that of success; `answer_type` its media type;
+    `refusals` are statuses of its own, beside those that the table gives every route of its kind.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Route:
     answer_type: str = JSON_TYPE
     body_bytes: int = BODY_MOST_BYTES
     request_headers: tuple[str, ...] = ()
+    refusals: tuple[int, ...] = ()
 
 
 def body_of(request: web.Request) -> Any:
