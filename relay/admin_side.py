@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from relay.api.admin_auth import AdminGate, FailedSignIn, known_hosts
 from relay.config import Settings
 from relay.config_values import is_loopback
 from relay.core.kill_switch import KillSwitch
+from relay.core.pool import MemberState
 from relay.core.stored import (
     AuditNote,
     AuditRow,
@@ -55,7 +56,7 @@ class AdminParts:
     drain: Drain
     store: Store
     identities: Identities
-    members: Callable[[], list[dict[str, Any]]] = list
+    members: Callable[[], list[MemberState]]
     limits: Mapping[str, Any] = field(default_factory=dict)
     pace: StreamPace | None = None
 
@@ -142,7 +143,7 @@ class RelayState:
 
     def members(self) -> list[dict[str, Any]]:
         """Each member of the upstream pool."""
-        return self._parts.members()
+        return [asdict(member) for member in self._parts.members()]
 
     def limits(self) -> Mapping[str, Any]:
         """The configured quotas."""

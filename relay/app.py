@@ -56,7 +56,7 @@ from relay.store_writer import StoreWriter
 from relay.stored_switch import StoredSwitch
 from relay.telemetry import Telemetry, configure_logging, open_traces, render_metrics
 from relay.telemetry.workers import WorkerMetrics
-from relay.upstream import create_upstream
+from relay.upstream import create_pool
 from relay.upstream.http import environment_proxy
 from relay.watches import lasting
 
@@ -111,7 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(checks.close)
         upstream = _upstream(settings, telemetry)
         stack.push_async_callback(upstream.close)
-        telemetry.service.watch_expiry("entra", lambda: upstream.credential_expires_at)
+        telemetry.service.watch_expiry("entra", lambda: upstream.pool.credential_expires_at)
         keys = EphemeralKeys()
         registry = Registry(
             media.host,
@@ -141,7 +141,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             open_identities(settings, telemetry, environment_proxy, store.keys)
         )
         admin = await stack.enter_async_context(
-            admin_side(AdminParts(settings, telemetry, registry, keeping, media, drain, store, identities))
+            admin_side(
+                AdminParts(settings, telemetry, registry, keeping, media, drain, store, identities, upstream.pool_state)
+            )
         )
         up = asyncio.Event()
         public = _public_listener(settings, telemetry, registry, policies, keys, checks, identities.callers)
@@ -308,10 +310,12 @@ def admission_limits(settings: Settings) -> AdmissionLimits:
 
 
 def _upstream(settings: Settings, telemetry: Telemetry) -> HangUpList:
-    """The service, behind the list of calls that are to be hung up."""
+    """The members of the pool, behind the list of calls that are to be hung up."""
     directory = settings.state.directory
     kept = KeptCalls(None if directory is None else Path(directory))
-    return HangUpList(create_upstream(settings.upstream), settings.upstream.endpoint, kept, telemetry)
+    pool = create_pool(settings.upstream, telemetry.members)
+    telemetry.members.watch(pool.state)
+    return HangUpList(pool, kept, telemetry)
 
 
 def _prices(settings: Settings) -> dict[str, dict[str, float]]:

@@ -306,7 +306,7 @@ def _check(arguments: argparse.Namespace) -> int:
         settings = load_settings(arguments.config, os.environ)
         settings.require_servable()
         if settings.policy.documents is not None:
-            load_policies(settings.policy.documents)
+            load_policies(settings.policy.documents, regions=settings.upstream.regions)
     except ConfigError as error:
         problem = error
     if arguments.json:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from relay.config_identity import TokenAlgorithm, oidc_problems, role_problems
 from relay.config_network import own_port_problems
+from relay.config_pool import MOST_MEMBERS, PoolMember
 from relay.config_sections import (
     AdminOidcSettings,
     AdminSettings,
@@ -68,6 +69,7 @@ __all__ = [
     "OidcSettings",
     "OnLogFailure",
     "PolicySettings",
+    "PoolMember",
     "Secret",
     "SettingSpec",
     "Settings",
@@ -245,6 +247,8 @@ def load_settings(path: str | None, environ: Mapping[str, str]) -> Settings:
 
 
 def _complete_upstream(upstream: UpstreamSettings, origins: dict[str, str]) -> UpstreamSettings:
+    if upstream.pool:
+        return dataclasses.replace(upstream, pool=tuple(_complete_member(upstream, each) for each in upstream.pool))
     if upstream.protocol is UpstreamProtocol.OPENAI and not upstream.endpoint:
         return dataclasses.replace(upstream, endpoint=OPENAI_ENDPOINT)
     if upstream.protocol is UpstreamProtocol.AZURE_PREVIEW and not upstream.webrtc_endpoint and upstream.region:
@@ -253,11 +257,21 @@ def _complete_upstream(upstream: UpstreamSettings, origins: dict[str, str]) -> U
     return upstream
 
 
+def _complete_member(upstream: UpstreamSettings, member: PoolMember) -> PoolMember:
+    if upstream.protocol is UpstreamProtocol.AZURE_PREVIEW and not member.webrtc_endpoint and member.region:
+        return dataclasses.replace(member, webrtc_endpoint=PREVIEW_WEBRTC_ENDPOINT.format(region=member.region))
+    return member
+
+
 def _contradictions(settings: Settings) -> list[str]:
     """Name settings that are each fine and do not go together."""
     upstream = settings.upstream
-    found: list[str] = []
-    for key, url in (("endpoint", upstream.endpoint), ("webrtc_endpoint", upstream.webrtc_endpoint or "")):
+    found: list[str] = _pool_contradictions(settings)
+    urls = [("endpoint", upstream.endpoint), ("webrtc_endpoint", upstream.webrtc_endpoint or "")]
+    for member in upstream.pool:
+        urls += [(f"pool: {member.name}: endpoint", member.endpoint)]
+        urls += [(f"pool: {member.name}: webrtc_endpoint", member.webrtc_endpoint or "")]
+    for key, url in urls:
         if url.startswith("http://") and not is_loopback(url) and not upstream.allow_insecure:
             found.append(
                 f"upstream.{key}: the credential would travel unencrypted; use https "
@@ -283,6 +297,33 @@ def _contradictions(settings: Settings) -> list[str]:
     # Judged by what was written: a file that cannot be read is one problem, not two.
     if ("http.tls_cert_file" in settings.origins) != ("http.tls_key_file" in settings.origins):
         found.append("http.tls_cert_file and http.tls_key_file belong together: set both or neither")
+    return found
+
+
+def _pool_contradictions(settings: Settings) -> list[str]:
+    upstream, origins = settings.upstream, settings.origins
+    if not upstream.pool:
+        return []
+    single = [f"upstream.{key}" for key in ("endpoint", "webrtc_endpoint", "region", "api_key")]
+    found = [
+        f"{name} is for a single resource and upstream.pool is set: give it to the members there"
+        for name in single
+        if origins.get(name, "built").partition(" ")[0] != "built"
+    ]
+    names = [member.name for member in upstream.pool]
+    found += [f"upstream.pool names {name} more than once" for name in sorted(set(names)) if names.count(name) > 1]
+    if len(names) > MOST_MEMBERS:
+        found.append(f"upstream.pool has {len(names)} members: at most {MOST_MEMBERS} are taken")
+    origin = origins.get("upstream.pool", "")
+    for member in upstream.pool:
+        if member.key_written and origin and not origin.startswith("env "):
+            found.append(
+                f"{origin}: upstream.pool: {member.name}: a key does not belong in this file; use api_key_file"
+            )
+        if member.api_key is None and not member.entra and upstream.auth is not UpstreamAuth.ENTRA:
+            found.append(f"upstream.pool: {member.name}: give api_key_file, or auth=entra")
+        if member.entra and upstream.protocol is UpstreamProtocol.OPENAI:
+            found.append(f"upstream.pool: {member.name}: entra is Azure's; with protocol openai use api_key_file")
     return found
 
 
@@ -329,6 +370,13 @@ def _worker_contradictions(settings: Settings) -> list[str]:
 
 def _missing_upstream(upstream: UpstreamSettings) -> list[str]:
     missing: list[str] = []
+    if upstream.pool:
+        if not upstream.deployment:
+            missing.append(_needs("upstream.deployment", "the name of the realtime deployment"))
+        if upstream.protocol is UpstreamProtocol.AZURE_PREVIEW:
+            regional = "has no region, which the preview's WebRTC URL is built from"
+            missing += [f"upstream.pool: {each.name}: {regional}" for each in upstream.pool if not each.webrtc_endpoint]
+        return missing
     if not upstream.endpoint:
         missing.append(_needs("upstream.endpoint", "the base URL of your resource, https://….openai.azure.com"))
     if not upstream.deployment:

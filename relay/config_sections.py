@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from relay import config_network as network
 from relay import config_values as values
 from relay.config_identity import TokenAlgorithm
 from relay.config_network import Advertised, IceServer, PortRange
+from relay.config_pool import ONLY_MEMBER, PoolMember, pool_member
 from relay.config_prices import Prices, prices
 from relay.config_values import Network, Secret
 
@@ -86,7 +87,10 @@ def _setting(
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSettings:
-    """The service. `endpoint` has no slash at its end; `deployment` empty means not configured yet."""
+    """The service. `endpoint` has no slash at its end; `deployment` empty means not configured yet.
+
+    `pool` takes the place of endpoint, region, key: several resources that speak one protocol.
+    """
 
     protocol: UpstreamProtocol = _setting(values.one_of(UpstreamProtocol), UpstreamProtocol.AZURE_GA)
     endpoint: str = _setting(values.base_url, "")
@@ -102,6 +106,32 @@ class UpstreamSettings:
     allow_insecure: bool = _setting(values.boolean, default=False)
     early: bool = _setting(values.boolean, default=False)
     early_most: int = _setting(values.whole(1, 10_000), 50)
+    pool: tuple[PoolMember, ...] = _setting(pool_member, (), many=True)
+
+    @property
+    def members(self) -> tuple[PoolMember, ...]:
+        """The pool; where it is empty, the one member that the other settings describe."""
+        return self.pool or (PoolMember(ONLY_MEMBER, self.endpoint, self.region),)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Where there is a member, as far as it is told."""
+        return tuple(dict.fromkeys(each.region for each in self.members if each.region is not None))
+
+    def of_member(self, member: PoolMember) -> UpstreamSettings:
+        """These settings as they are for one member alone."""
+        if not self.pool:
+            return self
+        return replace(
+            self,
+            pool=(),
+            endpoint=member.endpoint,
+            webrtc_endpoint=member.webrtc_endpoint,
+            region=member.region,
+            deployment=member.deployment or self.deployment,
+            auth=UpstreamAuth.ENTRA if member.api_key is None else UpstreamAuth.KEY,
+            api_key=member.api_key,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def _is_service_link(name: str, value: str) -> bool:
 def parsed(spec: SettingSpec, given: Given, problems: list[str]) -> Any:
     """Return the value that was meant; a problem is noted and the default returned instead."""
     try:
-        raw = _file_text(given.value) if given.is_path else given.value
+        raw = file_text(given.value) if given.is_path else given.value
         match raw:
             case str() if not spec.many:
                 return spec.parse(raw if spec.from_file and not spec.secret else raw.strip())
@@ -133,7 +133,8 @@ def parsed(spec: SettingSpec, given: Given, problems: list[str]) -> Any:
     return spec.default
 
 
-def _file_text(path: str | tuple[str, ...]) -> str:
+def file_text(path: str | tuple[str, ...]) -> str:
+    """The text of a file that holds a value. Raises ValueError; nothing of it is in the message."""
     if isinstance(path, tuple):
         raise ValueError("takes the path of one file, not a list")  # noqa: TRY004 - the operator's value, not our type
     try:

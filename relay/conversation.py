@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +20,6 @@ from relay.core.lifecycle import (
     Ending,
     EndSession,
     Fact,
-    LegName,
     Negotiated,
     NoticeEnding,
     OfferRefused,
@@ -36,25 +35,25 @@ from relay.core.lifecycle import (
     SessionCounters,
     SessionLimits,
     SessionStart,
-    Stage,
     ToldRefusal,
 )
 from relay.core.live_session import LiveSession
-from relay.core.policy import ConfigRefusal, EffectivePolicy, compose
+from relay.core.policy import Composed, ConfigRefusal, EffectivePolicy, compose
 from relay.core.policy_impact import GovernedSession
 from relay.core.quota import TokenBucket
 from relay.core.timeline import Timeline
 from relay.core.wish_record import wish_decision
 from relay.diary import Diary
 from relay.errors import ApiError, EndReason, ErrorCode
+from relay.hang_up_list import HangUpList
+from relay.placing import CallWish, NoRegion, Placing
 from relay.policies import Policies
 from relay.reoffers import Reoffers, no_such_call
 from relay.telemetry import Telemetry
-from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal, Upstream, to_api_error
+from relay.upstream import Operation, ServiceCall, ServiceError, ServiceRefusal, to_api_error
 
 T = TypeVar("T")
 
-_NOT_FOUND = 404
 # A client may tell of its own view so often: a few at once, then one in so many seconds.
 _STATS_AT_ONCE = 5
 _STATS_SECONDS = 5
@@ -96,7 +95,7 @@ class Conversation:
         request: OpenRequest,
         policy: EffectivePolicy,
         limits: SessionLimits,
-        upstream: Upstream,
+        upstream: HangUpList,
         telemetry: Telemetry,
     ) -> None:
         self.session_id = session_id
@@ -106,6 +105,8 @@ class Conversation:
         self.refusal: ApiError | None = None
         self._request = request
         self._limits = limits
+        # Which member of the pool has the call; None until one does.
+        self.member: str | None = None
         self._upstream = upstream
         self._telemetry = telemetry
         self._session: RunningSession | None = None
@@ -202,6 +203,7 @@ class Conversation:
             self._diary.policy_replaced(self.policy)
             self._policy_limits = policy.limits
             self._command(ReplacePolicy(self.policy))
+            self._look_where_it_is()
         elif policy.limits != self._policy_limits:
             self._policy_limits = policy.limits
             self._command(ReplaceLimits(policy.limits))
@@ -220,16 +222,17 @@ class Conversation:
     async def run(self, host: Host) -> None:
         """Set up, wait for the end, hang up, record. Never raises: a refusal goes to `opened`."""
         self._diary.opened()
+        placing = Placing(
+            self.session_id, self._upstream, self._diary, self._telemetry, self._ending.done, self._unless_ended
+        )
         call: ServiceCall | None = None
         try:
-            call = await self._set_up(host)
+            call = await self._set_up(host, placing)
+        except NoRegion as refusal:
+            self._refuse(refusal, EndReason.POLICY_REGION)
         except ApiError as refusal:
             self._refuse(refusal)
         except ServiceError as error:
-            self._telemetry.warn("service_refused", session_id=self.session_id, operation=error.operation,
-                                 refusal=error.refusal, status=error.status, request_id=error.request_id,
-                                 detail=error.detail)  # fmt: skip
-            self._diary.service_asked(error.request_id)
             self._refuse(to_api_error(error))
         except Exception as error:  # noqa: BLE001 - whatever breaks here must end this session, and be told
             self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
@@ -240,49 +243,21 @@ class Conversation:
         await self._ending
         if call is not None:
             # While the legs are still closing: whatever happens to them, the service stops billing now.
-            await self._hang_up(call)
+            await placing.hang_up(call)
         self._diary.ended(await self._ended)
 
-    async def _set_up(self, host: Host) -> ServiceCall:
-        request, policy = self._request, self.policy
-        if (decision := wish_decision(policy, request.client_session, request.dialect)) is not None:
-            self._diary.tell(decision)
-        try:
-            composed = compose(policy, request.client_session, request.dialect, self._upstream.dialect)
-        except ConfigRefusal as refusal:
-            raise ApiError(400, refusal.code, "The session configuration is not valid.", param=refusal.param) from None
-        self._session = host.start(
-            SessionStart(
-                session_id=self.session_id,
-                offer=request.offer,
-                dialect=request.dialect,
-                service_dialect=self._upstream.dialect,
-                webrtc_filter=request.webrtc_filter,
-                model=request.model,
-                policy=policy,
-                transcription_name=composed.transcription_name,
-                client_instructions=composed.instructions,
-                client_functions=composed.functions,
-                client_fields=composed.fields,
-                limits=self._limits,
-            ),
-            self._on_fact,
-        )
+    async def _set_up(self, host: Host, placing: Placing) -> ServiceCall:
+        composed = self._compose()
+        self._session = host.start(self._start(composed), self._on_fact)
         for command in self._unsent:
             self._session.command(command)
         negotiated = await self._unless_ended(self._negotiated)
-        minting = asyncio.ensure_future(self._timed(Stage.MINT, "mint", self._upstream.mint(composed.session)))
-        try:
-            key = await self._unless_ended(minting)
-        finally:
-            # A key nobody uses expires by itself; a call, below, must be known to be hung up.
-            minting.cancel()
-        self._diary.service_asked(key.request_id)
-        call = await self._timed(
-            Stage.CALL, "call", self._upstream.call(key, negotiated.service_offer, policy.deployment)
-        )
-        self._diary.service_asked(call.request_id)
+        wish = CallWish(composed.session, negotiated.service_offer, self.policy.deployment)
+        call = await placing.place(wish, lambda: self.policy.residency)
+        self.member = self._diary.member = call.member
         self._command(ServiceAnswered(call.answer))
+        # The policy may have become another one while the service was asked.
+        self._look_where_it_is()
         try:
             await self._unless_ended(self._accepted)
         except ApiError as refusal:
@@ -291,6 +266,41 @@ class Conversation:
         if negotiated.answer is not None and not self.opened.done():
             self.opened.set_result(Opened(self.session_id, negotiated.answer))
         return call
+
+    def _compose(self) -> Composed:
+        request, policy = self._request, self.policy
+        if (decision := wish_decision(policy, request.client_session, request.dialect)) is not None:
+            self._diary.tell(decision)
+        try:
+            return compose(policy, request.client_session, request.dialect, self._upstream.pool.dialect)
+        except ConfigRefusal as refusal:
+            raise ApiError(400, refusal.code, "The session configuration is not valid.", param=refusal.param) from None
+
+    def _start(self, composed: Composed) -> SessionStart:
+        request, pool = self._request, self._upstream.pool
+        return SessionStart(
+            session_id=self.session_id,
+            offer=request.offer,
+            dialect=request.dialect,
+            service_dialect=pool.dialect,
+            webrtc_filter=request.webrtc_filter,
+            model=request.model,
+            policy=self.policy,
+            service_names=pool.deployments,
+            transcription_name=composed.transcription_name,
+            client_instructions=composed.instructions,
+            client_functions=composed.functions,
+            client_fields=composed.fields,
+            limits=self._limits,
+        )
+
+    def _look_where_it_is(self) -> None:
+        """End the session if its call is where the policy that is in force now does not let it be."""
+        if self.member is None:
+            return
+        pool = self._upstream.pool
+        if not pool.allowed(pool.named(self.member), self.policy.residency, self.policy.deployment):
+            self.end(EndReason.POLICY_REGION, "its policy allows it elsewhere only")
 
     def _on_fact(self, fact: Fact) -> None:
         match fact:
@@ -323,13 +333,13 @@ class Conversation:
         # Whatever is under way at the service: the door need not wait for it.
         self._answer_door(self._gone())
 
-    def _refuse(self, refusal: ApiError) -> None:
+    def _refuse(self, refusal: ApiError, reason: EndReason = EndReason.SERVICE_REFUSED) -> None:
         """Answer the door, and end the media side if it runs; a client that was answered is told by it."""
         if not self._ending.done():
             self.refusal = refusal
         self._answer_door(refusal)
         told = ToldRefusal(refusal.kind, refusal.code, refusal.message)
-        self._command(EndSession(EndReason.SERVICE_REFUSED, refusal.code.value, told))
+        self._command(EndSession(reason, refusal.code.value, told))
 
     def _answer_door(self, refusal: ApiError) -> None:
         if not self.opened.done():
@@ -351,30 +361,6 @@ class Conversation:
         if self._ending.result() is EndReason.RELAY_DRAINING:
             return ApiError(503, ErrorCode.DRAINING, "The relay is about to stop.", headers={"retry-after": "5"})
         return ApiError(500, ErrorCode.INTERNAL_ERROR, "The session ended before it was set up.")
-
-    async def _timed(self, stage: Stage, operation: str, request: Awaitable[T]) -> T:
-        began = time.monotonic()
-        try:
-            answer = await request
-        except ServiceError as error:
-            self._telemetry.service.requested(operation, error.refusal.value, time.monotonic() - began)
-            raise
-        seconds = time.monotonic() - began
-        self._telemetry.service.requested(operation, "ok", seconds)
-        self._diary.stage_done(LegName.UPSTREAM, stage, seconds)
-        return answer
-
-    async def _hang_up(self, call: ServiceCall) -> None:
-        began = time.monotonic()
-        outcome = "ok"
-        try:
-            await self._upstream.hang_up(call)
-        except ServiceError as error:
-            outcome = error.refusal.value
-            # A service that ended the call itself knows it no more.
-            if error.status != _NOT_FOUND:
-                self._telemetry.warn("hang_up_failed", session_id=self.session_id, refusal=outcome, detail=error.detail)
-        self._telemetry.service.requested("hangup", outcome, time.monotonic() - began)
 
     def _command(self, command: Command) -> None:
         if self._session is None:

@@ -1,7 +1,7 @@
 """Every call that the service accepted is hung up, whatever happens: tried again, and after a restart too.
 
-It stands between sessions and service and is itself an `Upstream`: a call that comes through it is kept until it is
-hung up or known to be over.
+It stands between sessions and the members of the pool: a call that comes through it is kept, with the base URL of the
+member that has it, until it is hung up or known to be over. Nobody but that member is ever asked to hang it up.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from relay.kept_calls import KeptCall, KeptCalls
-from relay.upstream import ServiceCall, ServiceError, ServiceKey, Upstream
+from relay.upstream import Member, ServiceCall, ServiceError, ServiceKey, UpstreamPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from relay.core.lifecycle import Dialect
+    from relay.core.pool import MemberState
     from relay.telemetry import Telemetry
 
 _NOT_FOUND = 404
@@ -42,19 +42,17 @@ class Patience:
 
 
 class HangUpList:
-    """The service, with a memory for calls. `service` is its base URL; `clock` gives Unix seconds."""
+    """The pool, with a memory for calls. `clock` gives Unix seconds."""
 
     def __init__(
         self,
-        upstream: Upstream,
-        service: str,
+        pool: UpstreamPool,
         kept: KeptCalls,
         telemetry: Telemetry,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._upstream = upstream
-        self._service = service
+        self.pool = pool
         self._kept = kept
         self._telemetry = telemetry
         self._patience = patience or Patience()
@@ -64,37 +62,29 @@ class HangUpList:
         self._written = True
         telemetry.room.hang_ups_waiting(lambda: len(self._trying))
 
-    @property
-    def dialect(self) -> Dialect:
-        """The dialect of session objects and events."""
-        return self._upstream.dialect
+    def pool_state(self) -> list[MemberState]:
+        """How it stands with every member of the pool."""
+        return self.pool.state()
 
-    @property
-    def credential_expires_at(self) -> float | None:
-        """When the credential that reaches the service ends, Unix seconds; None if it does not."""
-        return self._upstream.credential_expires_at
-
-    async def mint(self, session: dict[str, Any]) -> ServiceKey:
-        """Obtain a key. Raises ServiceError."""
-        return await self._upstream.mint(session)
-
-    async def call(self, key: ServiceKey, offer: str, deployment: str) -> ServiceCall:
+    async def call(self, member: Member, key: ServiceKey, offer: str, deployment: str) -> ServiceCall:
         """Post an offer; the call is kept from the moment its answer is read. Raises ServiceError."""
         try:
-            call = await self._upstream.call(key, offer, deployment)
+            call = await member.upstream.call(key, offer, deployment)
         except ServiceError as error:
             if error.call_id is not None:
                 # No session has it, so that none will hang it up.
-                self._begin(self._keep(error.call_id), attempts=0)
+                self._begin(self._keep(error.call_id, member), attempts=0)
             raise
         if call.call_id is not None:
-            self._keep(call.call_id)
-        return call
+            self._keep(call.call_id, member)
+        self.pool.sessions[member.name] += 1
+        return replace(call, member=member.name)
 
     async def hang_up(self, call: ServiceCall) -> None:
-        """End a call. What fails is told by ServiceError, and tried again in the background."""
+        """End a call, once. What fails is told by ServiceError, and tried again in the background."""
+        self.pool.sessions[call.member] -= 1
         try:
-            await self._upstream.hang_up(call)
+            await self.pool.named(call.member).upstream.hang_up(call)
         except ServiceError as error:
             kept = self._kept.calls.get(call.call_id or "")
             if kept is None or error.status == _NOT_FOUND:
@@ -114,12 +104,12 @@ class HangUpList:
         if left:
             self._telemetry.warn("calls_left_over", calls=len(left))
         for call in left:
-            if call.service == self._service:
+            if self.pool.at(call.service) is not None:
                 # By a clock that was ahead it would be tried until that time came.
                 self._begin(replace(call, at=min(call.at, self._clock())), attempts=0)
             else:
-                # The credential is for the service that is configured now, and no other shall see it.
-                self._give_up(call, 0, "its service is not the one of upstream.endpoint")
+                # The credentials are for the services that are configured now, and no other shall see them.
+                self._give_up(call, 0, "its service is none of those that are configured")
 
     async def close(self) -> None:
         """Stop trying and close every connection; may be called twice. What is left, the next start hangs up."""
@@ -127,13 +117,13 @@ class HangUpList:
         for task in trying:
             task.cancel()
         await asyncio.gather(*trying, return_exceptions=True)
-        await self._upstream.close()
+        await self.pool.close()
         if self._kept.calls:
             self._telemetry.warn("calls_not_hung_up", calls=len(self._kept.calls), kept=self._kept.lasting)
         self._kept.close()
 
-    def _keep(self, call_id: str) -> KeptCall:
-        kept = KeptCall(call_id, self._service, self._clock())
+    def _keep(self, call_id: str, member: Member) -> KeptCall:
+        kept = KeptCall(call_id, member.service, self._clock())
         self._note(self._kept.add, kept)
         return kept
 
@@ -164,13 +154,17 @@ class HangUpList:
 
     async def _try(self, call: KeptCall) -> ServiceError | None:
         """Hang up once; what stood against it, if anything did."""
+        member = self.pool.at(call.service)
+        if member is None:
+            raise LookupError(call.service)
         began, failure = time.monotonic(), None
         try:
-            await self._upstream.hang_up(ServiceCall("", call.call))
+            await member.upstream.hang_up(ServiceCall("", call.call))
         except ServiceError as error:
             failure = error
         outcome = "ok" if failure is None else failure.refusal.value
         self._telemetry.service.requested("hangup", outcome, time.monotonic() - began)
+        self._telemetry.members.requested(member.name, "hangup", outcome)
         return failure
 
     def _give_up(self, call: KeptCall, attempts: int, detail: str) -> None:

@@ -97,6 +97,7 @@ def add_policy_command(commands: Any) -> None:
     lint.add_argument(
         "--deployment", action="append", metavar="NAME", help="one that exists at the service; names others as unknown"
     )
+    lint.add_argument("--region", action="append", metavar="NAME", help="one that has a member; names others likewise")
     test = verb("test", "run the tests inside the documents", _test, "all passed", "some failed, or there are none")
     _add_policies(test)
     test.add_argument("document", nargs="*", help="only the tests of these documents")
@@ -161,7 +162,7 @@ def _claim(text: str) -> tuple[str, str]:
 
 
 def _lint(arguments: argparse.Namespace) -> int:
-    checked = check_policies(_path(arguments), arguments.deployment)
+    checked = check_policies(_path(arguments), arguments.deployment, arguments.region)
     errors = [problem for problem in checked.problems if problem.severity is Severity.ERROR]
     warnings = [problem for problem in checked.problems if problem.severity is Severity.WARNING]
     if arguments.json:

@@ -65,29 +65,36 @@ class PolicyLoadError(ConfigError):
         self.public = "\n".join(checked.public_errors)
 
 
-def load_policies(path: str, deployments: Sequence[str] | None = None) -> CheckedPolicies:
+def load_policies(
+    path: str, deployments: Sequence[str] | None = None, regions: Sequence[str] | None = None
+) -> CheckedPolicies:
     """The documents at a path, fit to be put in force. Raises PolicyLoadError with all that is wrong."""
-    checked = check_policies(path, deployments)
+    checked = check_policies(path, deployments, regions)
     if checked.errors:
         raise PolicyLoadError(checked)
     return checked
 
 
-def check_policies(path: str, deployments: Sequence[str] | None = None) -> CheckedPolicies:
+def check_policies(
+    path: str, deployments: Sequence[str] | None = None, regions: Sequence[str] | None = None
+) -> CheckedPolicies:
     """Read, lint and test what lies at a path. Documents with errors of form leave the later steps undone.
 
     Raises ConfigError where nothing can be told at all: no such path.
     """
-    return check_documents(*read_policies(path), deployments)
+    return check_documents(*read_policies(path), deployments, regions)
 
 
 def check_documents(
-    documents: tuple[PolicyDocument, ...], problems: Sequence[Problem], deployments: Sequence[str] | None = None
+    documents: tuple[PolicyDocument, ...],
+    problems: Sequence[Problem],
+    deployments: Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
 ) -> CheckedPolicies:
     """Lint and test documents that were read, if nothing was wrong with their form."""
     if problems:
         return CheckedPolicies(documents, tuple(problems))
-    problems = lint(documents, deployments)
+    problems = lint(documents, deployments, regions)
     if any(problem.severity is Severity.ERROR for problem in problems):
         return CheckedPolicies(documents, tuple(problems))
     return CheckedPolicies(documents, tuple(problems), tuple(run_tests(documents)))

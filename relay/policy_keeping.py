@@ -86,4 +86,5 @@ def _source(settings: Settings) -> PolicySource:
 
 
 def _defaults(settings: Settings) -> ServiceDefaults:
-    return ServiceDefaults(settings.upstream.deployment, settings.upstream.transcription_deployment)
+    upstream = settings.upstream
+    return ServiceDefaults(upstream.deployment, upstream.transcription_deployment, upstream.regions)

@@ -16,7 +16,7 @@ import struct
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from relay.core.policy_check import Severity
@@ -109,7 +109,7 @@ async def _start() -> Process:
 
 
 def _request(files: Mapping[str, str], defaults: ServiceDefaults) -> bytes:
-    return json.dumps([dict(files), defaults.deployment, defaults.transcription_deployment]).encode()
+    return json.dumps([dict(files), asdict(defaults)]).encode()
 
 
 def _outcome(answer: bytes) -> Outcome:
@@ -137,10 +137,11 @@ def _read(stream: BinaryIO) -> bytes | None:
 
 
 def _answer(request: bytes) -> bytes:
-    files, deployment, transcription = json.loads(request)
+    files, said = json.loads(request)
+    defaults = ServiceDefaults(**said)
     try:
-        checked = check_files(files)
-        loaded = None if checked.errors else packed(fit(checked, ServiceDefaults(deployment, transcription)))
+        checked = check_files(files, defaults.regions)
+        loaded = None if checked.errors else packed(fit(checked, defaults))
     except Exception as error:  # noqa: BLE001 - whatever a document does to the checker is a fault of this set alone
         words = f"{type(error).__name__} while it was checked"
         return pickle.dumps(((Finding("", 0, "", words, Severity.ERROR),), (words,), None))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pickle
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import relay
@@ -40,7 +41,7 @@ class LoadedPolicies:
 def load(path: str, defaults: ServiceDefaults) -> LoadedPolicies:
     """Load here. Raises ConfigError, in words that may stand in a log."""
     try:
-        checked = load_policies(path)
+        checked = load_policies(path, regions=defaults.regions)
     except PolicyLoadError as error:
         raise ConfigError(error.public) from None
     return fit(checked, defaults)
@@ -61,7 +62,7 @@ def fit(checked: CheckedPolicies, defaults: ServiceDefaults) -> LoadedPolicies:
 async def load_apart(path: str, defaults: ServiceDefaults, seconds: float = LOAD_SECONDS) -> LoadedPolicies:
     """Load in another process, at most for so long. Raises ConfigError; cancelled, it leaves no process behind."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _CHILD, path, defaults.deployment, defaults.transcription_deployment or ""),
+        *(sys.executable, "-c", _CHILD, path, json.dumps(asdict(defaults))),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env=environment(),
@@ -90,9 +91,9 @@ def environment() -> dict[str, str]:
 def main() -> None:
     """Load the path on the command line and write the outcome to standard output: the other end of `load_apart`."""
     os.nice(LOWER_PRIORITY)
-    path, deployment, transcription = sys.argv[1:]
+    path, defaults = sys.argv[1:]
     try:
-        loaded = load(path, ServiceDefaults(deployment, transcription or None))
+        loaded = load(path, ServiceDefaults(**json.loads(defaults)))
     except ConfigError as error:
         sys.stdout.buffer.write(str(error).encode(errors="replace"))
         sys.stdout.flush()

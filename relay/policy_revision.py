@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from relay.core.policy_check import Problem, Severity
@@ -24,8 +24,11 @@ from relay.policy_files import (
 _BYTE_ORDER_MARK = "\ufeff"
 
 
-def check_files(files: Mapping[str, str]) -> CheckedPolicies:
-    """Read, lint and test the documents of a set; no disk is touched, and problems name files as the set does."""
+def check_files(files: Mapping[str, str], regions: Sequence[str] | None = None) -> CheckedPolicies:
+    """Read, lint and test the documents of a set, for a pool with these regions.
+
+    No disk is touched, and problems name files as the set does.
+    """
     documents: list[PolicyDocument] = []
     problems: list[Problem] = []
     names = sorted(path for path in files if is_document(path))
@@ -40,7 +43,7 @@ def check_files(files: Mapping[str, str]) -> CheckedPolicies:
         problems.append(Problem(Severity.ERROR, f"more than {MAX_DOCUMENTS} documents"))
     if not documents and not problems:
         problems.append(Problem(Severity.ERROR, "there is no document"))
-    return check_documents(tuple(documents), problems)
+    return check_documents(tuple(documents), problems, regions=regions)
 
 
 def findings(checked: CheckedPolicies) -> tuple[Finding, ...]:

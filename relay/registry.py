@@ -15,11 +15,11 @@ from relay.core.lifecycle import SessionLimits
 from relay.core.policy import EffectivePolicy
 from relay.early import EarlySessions
 from relay.errors import ApiError, EndReason, ErrorCode
+from relay.hang_up_list import HangUpList
 from relay.live_sessions import LiveSessions
 from relay.policies import Policies
 from relay.reoffers import no_such_call
 from relay.telemetry import Telemetry
-from relay.upstream import Upstream
 
 _ID_BYTES = 16
 _RETRY_AFTER_SECONDS = "5"
@@ -33,7 +33,7 @@ class Registry:
     def __init__(
         self,
         host: Host,
-        upstream: Upstream,
+        upstream: HangUpList,
         telemetry: Telemetry,
         policies: Policies,
         limits: SessionLimits,

@@ -316,6 +316,7 @@ export const texts = {
     policy_time_limit: "It reached the longest time your administrator allows.",
     policy_idle: "Nothing happened for as long as your administrator allows.",
     policy_disclosed: "The model began to repeat what it must keep to itself, so the conversation was closed.",
+    policy_region: "The model’s service is not available where your administrator allows these conversations. Try again later.",
     policy_unrecorded: "The relay could not keep the records your administrator asks for. Tell your administrator.",
     offer_refused: "The relay could not use this browser’s offer.",
     request_cancelled: "The call was given up before it was connected.",

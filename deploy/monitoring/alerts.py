@@ -128,6 +128,13 @@ def upstream_alerts(timing: Timing) -> list[Alert]:
             "5m",
         ),
         Alert(
+            "UpstreamMemberDown",
+            Severity.TICKET,
+            "The member {{ $labels.member }} of the upstream pool is down for {{ $labels.instance }}.",
+            "max by (job, instance, member) (relay_upstream_member_state) == 2",
+            "5m",
+        ),
+        Alert(
             "UpstreamSlow",
             Severity.TICKET,
             "One {{ $labels.operation }} in twenty takes the service {{ $value | humanizeDuration }}.",

@@ -57,6 +57,15 @@ SERVICE_CASES = (
         pending_at="16m",
         firing_at="22m",
     ),
+    Case(
+        "UpstreamMemberDown",
+        Severity.TICKET,
+        {'relay_upstream_member_state{member="sweden"}': "0x10 2x30"},
+        # At its limit for long, and down for a moment.
+        {'relay_upstream_member_state{member="sweden"}': "1x10 2x2 1x30"},
+        pending_at="12m",
+        firing_at="17m",
+    ),
     Case("UpstreamSlow", Severity.TICKET, _took(80), _took(99), pending_at="8m", firing_at="15m"),
     Case(
         "CredentialExpiring",

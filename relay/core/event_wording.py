@@ -11,7 +11,7 @@ from relay.core.event_actions import Action, Judged, ToClient, ToService
 from relay.core.events import MAX_EVENT_BYTES, MAX_SERVICE_EVENT_BYTES, WEBRTC_FILTER_TYPES, EventError, dump_event
 from relay.core.lifecycle import Dialect, LegName
 from relay.core.policy_rules import ClientInstructions
-from relay.core.policy_view import view_of
+from relay.core.policy_view import Private, view_of
 from relay.core.server_events import fits, fitted, is_clean
 from relay.core.session_fields import Shown, redact_session
 from relay.core.verdicts import Rule, Verdict
@@ -41,7 +41,7 @@ class Wording:
     """
 
     def __init__(self, start: SessionStart, next_id: Callable[[], str], items: KnownItems) -> None:
-        self.view = view_of(start.policy, start.model)
+        self.view = view_of(start.policy, start.model, Private(deployments=start.service_names))
         self.transcription_name = start.transcription_name
         self.webrtc_filter = start.webrtc_filter
         self.client_message_bytes = MAX_EVENT_BYTES

@@ -76,7 +76,7 @@ class SessionStart:
 
     `offer` is the browser's SDP, None for a session that begins before its client comes; `dialect` is spoken by the
     browser, `service_dialect` by the service; `model` is the name the client asked for and is shown in echoes in place
-    of the deployment's, `transcription_name` likewise.
+    of the deployment's, `transcription_name` likewise. `service_names`: what members of the pool call it.
     What of the minted session is the client's, as far as the policy let it in: its `client_instructions`, its functions
     (None: not known, the service's echo tells) and the fields that it chose, by GA path.
     """
@@ -88,6 +88,7 @@ class SessionStart:
     webrtc_filter: bool
     model: str
     policy: EffectivePolicy
+    service_names: frozenset[str] = frozenset()
     transcription_name: str = "default"
     client_instructions: str | None = field(default=None, repr=False)
     client_functions: tuple[dict[str, Any], ...] | None = field(default=None, repr=False)

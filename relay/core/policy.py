@@ -31,6 +31,7 @@ from relay.core.policy_rules import (
     ModelRules,
     OnCanary,
     OnSinkFailure,
+    ResidencyRules,
     ResponseRules,
     Strictness,
     ToolRules,
@@ -62,6 +63,7 @@ class EffectivePolicy:
     transcription_deployment: str | None = None
     mode: Mode = Mode.ENFORCE
     models: ModelRules = field(default_factory=ModelRules)
+    residency: ResidencyRules = field(default_factory=ResidencyRules)
     fields: Mapping[str, FieldRule] = field(default_factory=dict)
     fields_default: Strictness = Strictness.ALLOW
     responses: ResponseRules = field(default_factory=ResponseRules)

@@ -26,8 +26,15 @@ _FIELDS = ("spec", "session", "fields")
 _EASILY_RECITED = 6
 
 
-def lint(documents: Sequence[PolicyDocument], deployments: Sequence[str] | None = None) -> list[Problem]:
-    """All problems of a set of documents. `deployments`: the ones that exist at the service, where that is known."""
+def lint(
+    documents: Sequence[PolicyDocument],
+    deployments: Sequence[str] | None = None,
+    regions: Sequence[str] | None = None,
+) -> list[Problem]:
+    """All problems of a set of documents.
+
+    `deployments`: the ones that exist at the service, `regions`: those of the pool's members, where that is known.
+    """
     problems = [*_same_names(documents), *_several_defaults(documents), *_ties(documents), *_ties_of_lists(documents)]
     for document in documents:
         problems += _of_match(document)
@@ -37,6 +44,8 @@ def lint(documents: Sequence[PolicyDocument], deployments: Sequence[str] | None 
         problems += _of_chain(documents, document)
         if deployments is not None:
             problems += _of_deployments(document, deployments)
+        if regions is not None:
+            problems += _of_regions(document, regions)
     problems += [*_unreachable(documents), *_no_default(documents)]
     return problems
 
@@ -301,6 +310,16 @@ def _of_deployments(document: PolicyDocument, known: Sequence[str]) -> Iterator[
             yield document.warning(("spec", "upstream", *path), words)
 
 
+def _of_regions(document: PolicyDocument, known: Sequence[str]) -> Iterator[Problem]:
+    wanted = document.spec.get("upstream", {}).get("regions", ())
+    for index, region in enumerate(wanted):
+        if region not in known:
+            words = f"no member of the pool is in {region}{nearest(region, known)}"
+            if not set(wanted) & set(known):
+                words += "; nor in any other of the list: every session is refused"
+            yield document.warning(("spec", "upstream", "regions", index), words)
+
+
 # --- a document with all it extends ----------------------------------------------------------------------------------
 
 
@@ -318,6 +337,7 @@ def _of_chain(documents: Sequence[PolicyDocument], document: PolicyDocument) -> 
     yield from _of_inheritance(documents, document)
     yield from _of_bases(documents, document)
     yield from _of_instructions(document, whole)
+    yield from _of_residency(document, whole)
     if document.match is not None:
         yield from _of_looseness(document, whole)
 
@@ -335,6 +355,18 @@ def _of_bases(documents: Sequence[PolicyDocument], document: PolicyDocument) -> 
         for path, words in conflicts(merged(documents, one)[0], merged(documents, other)[0]):
             where = dotted(_path("spec", path))
             yield document.error(("spec", "extends", index), f"{other} contradicts {one} at {where}: {words}")
+
+
+def _of_residency(document: PolicyDocument, whole: Mapping[str, Any]) -> Iterator[Problem]:
+    for key in ("regions", "deployments"):
+        if whole.get(f"upstream.{key}") == []:
+            yield document.error(("spec", "upstream", key), "with those it extends none is left: no session could be")
+    allowed = whole.get("upstream.deployments")
+    named = [whole.get("upstream.default"), *whole.get("upstream.models", {}).values()]
+    for deployment in dict.fromkeys(name for name in named if name is not None):
+        if allowed and deployment not in allowed:
+            words = f"{deployment} is not among upstream.deployments: its sessions are refused, unless a member "
+            yield document.warning(("spec", "upstream", "deployments"), f"{words}calls it otherwise")
 
 
 def _path(root: str, path: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from relay.core.policy_rules import (
     OnCanary,
     OnDrift,
     OnSinkFailure,
+    ResidencyRules,
     ResponseRules,
     Strictness,
     ToolRules,
@@ -54,10 +55,14 @@ class PolicyRequest:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDefaults:
-    """The deployments of the relay's settings, for documents that name none."""
+    """The deployments of the relay's settings, for documents that name none.
+
+    `regions` are those of the members of its pool, None where they are not known; documents are checked against them.
+    """
 
     deployment: str = ""
     transcription_deployment: str | None = None
+    regions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +285,7 @@ def _policy(name: str, said: Said, text: str, defaults: ServiceDefaults) -> Effe
             transcription_default=transcription,
             transcription_map=dict(said.get("upstream.transcription.models", {})),
         ),
+        residency=ResidencyRules(_names(said.get("upstream.regions")), _names(said.get("upstream.deployments"))),
         deployment="",
         transcription_deployment=transcription,
         fields={path: field_rule(rule) for path, rule in session["fields"].items()},
@@ -308,6 +314,10 @@ def _policy(name: str, said: Said, text: str, defaults: ServiceDefaults) -> Effe
         apply_live=said["apply"] == "live",
         on_sink_failure=OnSinkFailure(said["onSinkFailure"]),
     )
+
+
+def _names(said: Sequence[str] | None) -> frozenset[str] | None:
+    return None if said is None else frozenset(said)
 
 
 def _items(said: Said) -> ItemRules:

@@ -114,6 +114,25 @@ class ModelRules:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidencyRules:
+    """Where at the service a session may be; None: anywhere. What is not told of a place is not in a list."""
+
+    regions: frozenset[str] | None = None
+    deployments: frozenset[str] | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any place where it may not be."""
+        return self.regions is not None or self.deployments is not None
+
+    def allows(self, region: str | None, deployment: str) -> bool:
+        """Whether it may be served in this region, by the deployment of this name there."""
+        return (self.regions is None or region in self.regions) and (
+            self.deployments is None or deployment in self.deployments
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseRules:
     """`overrides`: instructions, prompt, tools, tool_choice, voice of one response. `fields`: what else may be set."""
 

@@ -20,6 +20,7 @@ EXTENDS_MAX_DEPTH = 8
 
 _NAME = r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$"
 _FUNCTION_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+_REGION = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _SHA256 = r"^sha256:[0-9a-f]{64}$"
 
 # --- the parts -------------------------------------------------------------------------------------------------------
@@ -65,8 +66,30 @@ _MATCH = group(
 )
 
 _UPSTREAM = group(
-    "Which deployments serve, under which names.",
+    "Which deployments serve, under which names, and where.",
     {
+        "regions": listing(
+            "The regions in which sessions may be served, as `upstream.pool` names them. No other one is ever asked, "
+            "whatever becomes of these. Without it, all.",
+            text("a region", pattern=_REGION),
+            least=1,
+            most=64,
+            inherit="common",
+        ),
+        "deployments": listing(
+            "The deployments that may serve, by their names at the service; for residency where a deployment may "
+            "process anywhere. Without it, all.",
+            text(_DEPLOYMENT, longest=128),
+            least=1,
+            most=64,
+            inherit="common",
+        ),
+        "onUnavailable": words(("refuse",))
+        | {
+            "description": "None of these regions or deployments can be had: the session is refused (503 "
+            "`region_unavailable`). There is no other word: residency is never relaxed.",
+            "x-inherit": "tightest",
+        },
         "default": text(
             "The deployment for clients that name no model; without it the setting `upstream.deployment`.",
             longest=128,

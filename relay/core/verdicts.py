@@ -64,3 +64,4 @@ class Rule(StrEnum):
     LIMIT_IDLE = "limits.idle_seconds"
     KILL_SWITCH = "kill_switch"
     SINK_FAILURE = "on_sink_failure"
+    RESIDENCY = "upstream.regions"

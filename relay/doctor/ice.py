@@ -101,7 +101,8 @@ async def egress_proxy(settings: Settings, seconds: float) -> list[Check]:
     if secret is None:
         return [Check(name, Status.SKIP, "egress.proxy is not set: media over TCP goes without")]
     proxy = place_of(secret.reveal())
-    target = place_of(settings.upstream.endpoint) if settings.upstream.endpoint else Place("https", "127.0.0.1", 443)
+    endpoint = settings.upstream.members[0].endpoint
+    target = place_of(endpoint) if endpoint else Place("https", "127.0.0.1", 443)
     try:
         address = proxy.host if is_literal(proxy.host) else (await lookup(proxy.host))[0]
         async with connected(address, proxy.port, seconds) as connection:

@@ -60,7 +60,7 @@ def policies(settings: Settings) -> list[Check]:
             return [Check(name, Status.SKIP, "there are no policy documents and no instructions")]
         return [Check(name, Status.OK, f"one instruction text, {len(settings.policy.instructions)} characters")]
     try:
-        checked = check_policies(path)
+        checked = check_policies(path, regions=settings.upstream.regions)
     except ConfigError as error:
         return [_wrong(name, str(error), path)]
     found = [_wrong(name, line, path) for line in checked.errors]

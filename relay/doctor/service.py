@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import AsyncIterator
@@ -40,10 +41,12 @@ _BROKEN = "a proxy between here and the service opens TLS"
 
 
 def service_urls(upstream: UpstreamSettings) -> tuple[str, ...]:
-    """The base URLs the relay would ask: one, or the preview's two."""
-    urls = [upstream.endpoint]
-    if upstream.protocol is UpstreamProtocol.AZURE_PREVIEW and upstream.webrtc_endpoint:
-        urls.append(upstream.webrtc_endpoint)
+    """The base URLs the relay would ask: one for each member of the pool, or the preview's two."""
+    urls: list[str] = []
+    for each in map(upstream.of_member, upstream.members):
+        urls.append(each.endpoint)
+        if each.protocol is UpstreamProtocol.AZURE_PREVIEW and each.webrtc_endpoint:
+            urls.append(each.webrtc_endpoint)
     return tuple(dict.fromkeys(url for url in urls if url))
 
 
@@ -81,27 +84,34 @@ async def _walk(url: str, seconds: float, found: list[Check]) -> None:
 
 async def credentials(settings: Settings, *, mint: bool) -> list[Check]:
     """The relay's own credential, by minting a key that is then left to expire; nothing without leave."""
-    name, upstream = CheckName.CREDENTIALS, settings.upstream
+    upstream = settings.upstream
     if not mint:
         seen = "not tried; --mint proves it by one key, which costs nothing and opens no session"
-        return [Check(name, Status.SKIP, seen)]
+        return [Check(CheckName.CREDENTIALS, Status.SKIP, seen)]
+    proved = [_proved(upstream.of_member(each), each.name if upstream.pool else "") for each in upstream.members]
+    return list(await asyncio.gather(*proved))
+
+
+async def _proved(upstream: UpstreamSettings, member: str) -> Check:
+    """Mint at one member; the subject of the check is its name in the pool, else its address."""
+    name, subject = CheckName.CREDENTIALS, member or upstream.endpoint
     session: dict[str, Any] = {"model": upstream.deployment}
     if upstream.protocol is not UpstreamProtocol.AZURE_PREVIEW:
         session["type"] = "realtime"
     try:
         service_of = create_upstream(upstream)
     except ConfigError as error:
-        return [Check(name, Status.FAIL, str(error), "see docs/reference/config.md")]
+        return Check(name, Status.FAIL, str(error), "see docs/reference/config.md", subject)
     began = time.monotonic()
     try:
         key = await service_of.mint(session)
     except ServiceError as error:
-        return [Check(name, Status.FAIL, str(error), _advice(error.refusal), upstream.endpoint)]
+        return Check(name, Status.FAIL, str(error), _advice(error.refusal), subject)
     finally:
         await service_of.close()
     region = f" in {key.region}" if key.region else ""
     seen = f"a key was minted for {upstream.deployment}{region} in {time.monotonic() - began:.1f} s; it was not used"
-    return [Check(name, Status.OK, seen, subject=upstream.endpoint)]
+    return Check(name, Status.OK, seen, subject=subject)
 
 
 async def _names(place: Place, proxy: Place | None, found: list[Check]) -> tuple[str, ...] | None:

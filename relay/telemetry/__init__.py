@@ -26,6 +26,7 @@ from relay.telemetry.identity import IdentityTelemetry
 from relay.telemetry.lines import LineBudget
 from relay.telemetry.log import configure_logging
 from relay.telemetry.media import MediaTelemetry
+from relay.telemetry.members import MemberTelemetry
 from relay.telemetry.policies import PolicyTelemetry
 from relay.telemetry.room import RoomTelemetry
 from relay.telemetry.service import ServiceTelemetry
@@ -84,6 +85,7 @@ class Telemetry:
         self.media = MediaTelemetry(families)
         self.turns = TurnTelemetry(families, self.deployments, prices or {})
         self.service = ServiceTelemetry(families, self.deployments)
+        self.members = MemberTelemetry(families, self._log)
         self.room = RoomTelemetry(families, self._log, refusal_lines)
         self.store = StoreTelemetry(families, self._log, LineBudget(clock))
         self._loop_lag = families.histogram("relay_event_loop_lag_seconds", "How late a timer ran", _LAG_BUCKETS)

@@ -27,9 +27,12 @@ _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,4096}")
 
 
-def create_upstream(settings: UpstreamSettings) -> Upstream:
-    """Make the adapter that the settings ask for; needs a running loop, opens no connection yet. Raises ConfigError."""
-    credential = _credential(settings)
+def create_upstream(settings: UpstreamSettings, entra: Credential | None = None) -> Upstream:
+    """Make the adapter that the settings ask for; needs a running loop, opens no connection yet. Raises ConfigError.
+
+    `entra` is the identity to be used where the settings ask for one; without it the adapter finds its own.
+    """
+    credential = _credential(settings, entra)
     http = ServiceHttp(settings.timeout_seconds)
     match settings.protocol:
         case UpstreamProtocol.AZURE_GA:
@@ -162,9 +165,9 @@ class _Gate:
             raise ServiceError(error.refusal, operation, error.detail) from None
 
 
-def _credential(settings: UpstreamSettings) -> Credential:
+def _credential(settings: UpstreamSettings, entra: Credential | None) -> Credential:
     if settings.auth is UpstreamAuth.ENTRA:
-        return entra_credential(settings.entra_scope, settings.timeout_seconds)
+        return entra or entra_credential(settings.entra_scope, settings.timeout_seconds)
     if settings.api_key is None:
         raise ConfigError("upstream.api_key is needed unless upstream.auth is entra")
     return (BearerKey if settings.protocol is UpstreamProtocol.OPENAI else AzureKey)(settings.api_key)

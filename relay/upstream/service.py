@@ -79,12 +79,16 @@ class ServiceKey:
 
 @dataclass(frozen=True, slots=True)
 class ServiceCall:
-    """An accepted call: the service's SDP answer and the id that hangs it up (None: the service gave none)."""
+    """An accepted call: the service's SDP answer and the id that hangs it up (None: the service gave none).
+
+    `member` is the pool's name for who has it.
+    """
 
     answer: str = field(repr=False)
     call_id: str | None = None
     request_id: str | None = None
     region: str | None = None
+    member: str = ""
 
 
 class Upstream(Protocol):

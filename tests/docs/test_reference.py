@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from relay.config import SettingSpec, catalogue, load_settings
 from relay.core.claims import TokenRefusal
 from relay.core.lifecycle import Dialect, LegCounters, SessionCounters
+from relay.core.pool import Condition, MemberState
 from relay.core.rtp import DropCause
 from relay.core.verdicts import Rule, Verdict
 from relay.errors import EndReason, ErrorCode
@@ -119,6 +120,7 @@ def test_every_metric_is_documented_with_its_type_and_labels():
     telemetry.sessions.attach(lambda: {"rs_1": counters}, ready=lambda: True, draining=lambda: False)
     telemetry.service.watch_expiry("tls_cert", lambda: 1.0)
     telemetry.identity.watch_issuer("oidc", lambda: 1.0)
+    telemetry.members.watch(lambda: [MemberState("a", None, 1, Condition.READY, None, None, 0)])
     registry.register(WorkerMetrics(lambda: (WorkerFigures(1, WorkerState.READY, 0, 0, 0.0, 0, 0.0),)))
     expected = {}
     for family in registry.collect():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from relay.config import Secret, UpstreamProtocol, UpstreamSettings
+from relay.config import PoolMember, Secret, UpstreamProtocol, UpstreamSettings
 from relay.doctor.checks import CheckName, Status
 from relay.doctor.net import Certificate
 from relay.doctor.service import _judged, credentials, service, service_urls
@@ -182,3 +182,18 @@ async def test_a_credential_without_a_key_or_a_service(settings, closed):
     assert "api_key" in found.seen
     [found] = await credentials(replace(settings, upstream=replace(nothing.upstream, api_key=Secret("k"))), mint=True)
     assert found.status is Status.FAIL
+
+
+async def test_every_member_of_a_pool_is_looked_at(settings):
+    known = SimulatorSettings()
+    async with Simulator(known) as one, Simulator(replace(known, api_key="key-of-two")) as two:
+        members = (
+            PoolMember("one", one.url, api_key=Secret(known.api_key)),
+            PoolMember("two", two.url, deployment="nobody", api_key=Secret("key-of-two")),
+        )
+        upstream = UpstreamSettings(deployment=known.deployments[0], pool=members)
+        assert service_urls(upstream) == (one.url, two.url)
+        first, second = await credentials(replace(settings, upstream=upstream), mint=True)
+        assert (first.subject, first.status) == ("one", Status.OK)
+        assert (second.subject, second.status) == ("two", Status.FAIL)
+        assert len(one.state()["mints"]) == len(two.state()["mints"]) == 1

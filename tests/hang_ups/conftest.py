@@ -64,3 +64,8 @@ def metrics():
 @pytest.fixture
 def telemetry(metrics):
     return Telemetry(metrics)
+
+
+@pytest.fixture
+def other():
+    return FakeService()

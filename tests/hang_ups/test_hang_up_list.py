@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 from structlog.testing import capture_logs
+from support.pool import pool_of
 from support.resources import held, nothing_left_since, settled
 
 from relay.hang_up_list import HangUpList, Patience
 from relay.kept_calls import KeptCall, KeptCalls
-from relay.upstream import Operation, ServiceError, ServiceKey, ServiceRefusal
+from relay.upstream import Operation, ServiceCall, ServiceError, ServiceKey, ServiceRefusal
 
 HERE = "https://one.example"
 KEY = ServiceKey("ek_1")
@@ -37,7 +38,11 @@ async def listed(service, telemetry, clock, tmp_path):
 
     def start(directory=tmp_path / "state", **changed) -> HangUpList:
         kept = KeptCalls(directory)
-        made.append(HangUpList(service, HERE, kept, telemetry, **{"patience": QUICK, "clock": clock} | changed))
+        made.append(
+            HangUpList(
+                pool_of(telemetry, one=service), kept, telemetry, **{"patience": QUICK, "clock": clock} | changed
+            )
+        )
         return made[-1]
 
     yield start
@@ -49,13 +54,17 @@ def late(metrics, result):
     return metrics.get_sample_value("relay_late_hang_ups_total", {"result": result}) or 0
 
 
+async def called(hang_ups: HangUpList, member: int = 0) -> ServiceCall:
+    return await hang_ups.call(hang_ups.pool.members[member], KEY, "v=0", "d")
+
+
 async def until_over(hang_ups: HangUpList) -> None:
     assert not await settled(lambda: hang_ups._trying or hang_ups._kept.calls)
 
 
 async def test_a_call_is_kept_until_it_is_hung_up(service, listed):
     hang_ups = listed()
-    call = await hang_ups.call(KEY, "v=0", "d")
+    call = await called(hang_ups)
     assert list(hang_ups._kept.calls) == ["rtc_1"]
     await hang_ups.hang_up(call)
     assert hang_ups._kept.calls == {}
@@ -70,7 +79,7 @@ async def test_a_call_that_was_accepted_with_a_useless_answer_is_hung_up(service
     service.answers = [500]
     hang_ups = listed()
     with pytest.raises(ServiceError):
-        await hang_ups.call(KEY, "v=0", "d")
+        await called(hang_ups)
     await until_over(hang_ups)
     assert service.asked == ["rtc_7"] * 2
     assert late(metrics, "done") == 1
@@ -80,7 +89,7 @@ async def test_a_hang_up_that_fails_is_tried_until_it_does_not(service, listed, 
     before = held()
     service.answers = [500, None, 503]
     hang_ups = listed()
-    call = await hang_ups.call(KEY, "v=0", "d")
+    call = await called(hang_ups)
     with pytest.raises(ServiceError):
         await hang_ups.hang_up(call)
     assert metrics.get_sample_value("relay_late_hang_ups_waiting") == 1
@@ -100,7 +109,7 @@ async def test_a_call_that_the_service_does_not_know_is_over(service, listed, an
     asked = len(answers)
     hang_ups = listed()
     with pytest.raises(ServiceError):
-        await hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d"))
+        await hang_ups.hang_up(await called(hang_ups))
     await until_over(hang_ups)
     assert service.asked == ["rtc_1"] * asked
 
@@ -111,7 +120,7 @@ async def test_a_service_that_takes_no_hang_ups_is_not_asked_for_an_hour(service
     asked = len(answers)
     hang_ups = listed()
     with pytest.raises(ServiceError):
-        await hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d"))
+        await hang_ups.hang_up(await called(hang_ups))
     await until_over(hang_ups)
     assert service.asked == ["rtc_1"] * asked
     assert late(metrics, "given_up") == 1
@@ -120,7 +129,7 @@ async def test_a_service_that_takes_no_hang_ups_is_not_asked_for_an_hour(service
 async def test_what_the_service_must_have_ended_by_itself_is_given_up(service, listed, metrics, clock):
     service.answers = [500] * 1000
     hang_ups = listed()
-    call = await hang_ups.call(KEY, "v=0", "d")
+    call = await called(hang_ups)
     clock.now += 3500
     with capture_logs() as logs:
         with pytest.raises(ServiceError):
@@ -187,7 +196,7 @@ async def test_what_a_stopping_relay_could_not_hang_up_the_next_one_does(service
     service.answers = [500]
     first = listed(patience=Patience(first_seconds=100, most_seconds=100))
     with pytest.raises(ServiceError):
-        await first.hang_up(await first.call(KEY, "v=0", "d"))
+        await first.hang_up(await called(first))
     with capture_logs() as logs:
         await first.close()
     assert [(line["calls"], line["kept"]) for line in logs if line["event"] == "calls_not_hung_up"] == [(1, True)]
@@ -201,7 +210,7 @@ async def test_without_a_directory_it_tries_again_too(service, listed, metrics):
     service.answers = [500]
     hang_ups = listed(directory=None)
     with pytest.raises(ServiceError):
-        await hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d"))
+        await hang_ups.hang_up(await called(hang_ups))
     await until_over(hang_ups)
     assert late(metrics, "done") == 1
 
@@ -209,7 +218,7 @@ async def test_without_a_directory_it_tries_again_too(service, listed, metrics):
 async def test_a_hang_up_that_is_cancelled_is_not_forgotten(service, listed):
     service.hold.clear()
     hang_ups = listed()
-    task = asyncio.create_task(hang_ups.hang_up(await hang_ups.call(KEY, "v=0", "d")))
+    task = asyncio.create_task(hang_ups.hang_up(await called(hang_ups)))
     await service.news.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -218,7 +227,7 @@ async def test_a_hang_up_that_is_cancelled_is_not_forgotten(service, listed):
 
 async def test_a_disk_that_is_full_is_told_once_and_ends_no_session(service, listed, tmp_path, monkeypatch):
     hang_ups = listed()
-    await hang_ups.call(KEY, "v=0", "d")
+    await called(hang_ups)
     (tmp_path / "state" / "calls.jsonl").unlink()
 
     def full(*_):
@@ -227,11 +236,55 @@ async def test_a_disk_that_is_full_is_told_once_and_ends_no_session(service, lis
     with capture_logs() as logs:
         with monkeypatch.context() as patch:
             patch.setattr("relay.kept_calls._write", full)
-            await hang_ups.call(KEY, "v=0", "d")
-            await hang_ups.call(KEY, "v=0", "d")
-        await hang_ups.call(KEY, "v=0", "d")
+            await called(hang_ups)
+            await called(hang_ups)
+        await called(hang_ups)
     assert [line["error"] for line in logs if line["event"] == "hang_up_list_not_written"] == [
         "No space left on device"
     ]
     await hang_ups.close()
     assert list(KeptCalls(tmp_path / "state").calls) == ["rtc_1", "rtc_2", "rtc_3", "rtc_4"]
+
+
+# --- several members
+
+
+@pytest.fixture
+async def list_of_two(service, other, telemetry, clock, tmp_path):
+    """A list over the members `one` and `two` on the same directory, as often as it is asked for."""
+    made = []
+
+    def start(**services) -> HangUpList:
+        pool = pool_of(telemetry, **(services or {"one": service, "two": other}))
+        made.append(HangUpList(pool, KeptCalls(tmp_path / "state"), telemetry, QUICK, clock))
+        return made[-1]
+
+    yield start
+    for each in made:
+        await each.close()
+
+
+async def test_a_call_is_hung_up_at_the_member_that_has_it(service, other, list_of_two):
+    hang_ups = list_of_two()
+    other.answers = [500]
+    call = await called(hang_ups, member=1)
+    assert [each.sessions for each in hang_ups.pool_state()] == [0, 1]
+    with pytest.raises(ServiceError):
+        await hang_ups.hang_up(call)
+    await until_over(hang_ups)
+    assert (service.asked, other.asked) == ([], ["rtc_1", "rtc_1"])
+    assert [each.sessions for each in hang_ups.pool_state()] == [0, 0]
+
+
+async def test_after_a_restart_each_member_is_asked_for_its_own_and_one_that_is_gone_nobody(
+    service, other, list_of_two, clock, tmp_path, metrics
+):
+    dead = KeptCalls(tmp_path / "state")
+    for place in ("two", "one", "three"):
+        dead.add(KeptCall(f"rtc_{place}", f"https://{place}.example", clock.now))
+    dead.close()
+    hang_ups = list_of_two()
+    hang_ups.hang_up_what_was_left()
+    await until_over(hang_ups)
+    assert (service.asked, other.asked) == (["rtc_one"], ["rtc_two"])
+    assert (late(metrics, "done"), late(metrics, "given_up")) == (2, 1)

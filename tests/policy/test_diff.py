@@ -47,6 +47,8 @@ def granted(**models):
         ({}, {"canary": {"overlapWords": 8}}, "canary.overlapWords"),
         ({"canary": {"overlapWords": 8}}, {"canary": {"overlapWords": 6}}, "canary.overlapWords"),
         ({}, {"canary": {"words": ["canary-1"]}}, "canary.words"),
+        ({}, {"upstream": {"regions": ["eastus2"]}}, "upstream.regions"),
+        ({"upstream": {"deployments": ["a", "b"]}}, {"upstream": {"deployments": ["b"]}}, "upstream.deployments"),
         ({}, {"session": {"default": "strip"}}, "session.default"),
         ({}, voice(allow=["a"]), "session.fields[audio.output.voice]"),
         (voice(allow=["a", "b"]), voice(allow=["b"]), "session.fields[audio.output.voice]"),

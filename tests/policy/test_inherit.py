@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ def rules_of(path):
     return st.one_of(open_rule, locked)
 
 
-def value_of(path, schema):  # noqa: C901, PLR0911 - one case a kind
+def value_of(path, schema):  # noqa: C901, PLR0911, PLR0912 - one case a kind
     match schema["x-inherit"]:
         case "tightest":
             return st.sampled_from(schema["enum"])
@@ -64,6 +66,8 @@ def value_of(path, schema):  # noqa: C901, PLR0911 - one case a kind
             return st.dictionaries(st.sampled_from("abc"), st.sampled_from(["one", "two"]), max_size=3)
         case "common" | "union" if "enum" in schema["items"]:
             return st.lists(st.sampled_from(schema["items"]["enum"][:5]), unique=True, max_size=4)
+        case "common":
+            return st.lists(st.sampled_from(["north", "south", "west"]), unique=True, min_size=1)
         case "union" if path == "tools.admin":
             tools = [{"type": "function", "name": name, "description": words} for name in "fg" for words in ("1", "2")]
             return st.lists(st.sampled_from(tools), unique_by=lambda tool: tool["name"], max_size=2)
@@ -166,6 +170,8 @@ def test_a_child_allows_nothing_that_its_base_does_not(base, child):
         or "default" not in base.get("upstream", {})
         or kid.models.map != parent.models.map
     )
+    for region, deployment in itertools.product(("north", "south", "west", None), repeat=2):
+        assert parent.residency.allows(region, str(deployment)) >= kid.residency.allows(region, str(deployment))
     assert STRICTNESS[kid.fields_default] >= STRICTNESS[parent.fields_default]
     assert STRICTNESS[kid.responses.overrides] >= STRICTNESS[parent.responses.overrides]
     assert kid.responses.fields <= parent.responses.fields

@@ -298,3 +298,32 @@ def test_deployments_that_do_not_exist_are_told_when_they_are_known(policy, warn
 def test_too_much_text_in_all(policy, errors):
     documents = [policy("base", "x" * 40_000, match=None), policy(text="y" * 40_000, extends=["base"])]
     assert any("with those it extends more than" in one for one in errors(lint(documents)))
+
+
+# --- where sessions may be served
+
+
+def test_regions_without_a_member_are_named_where_the_pool_is_known(policy, errors, warnings):
+    documents = [policy(match={"default": True}, upstream={"regions": ["swedencentrl", "eastus2"]})]
+    assert lint(documents) == []
+    [one] = warnings(lint(documents, regions=("swedencentral", "eastus2")))
+    assert "spec.upstream.regions[0]: no member of the pool is in swedencentrl" in one
+    assert "swedencentral" in one.partition("swedencentrl")[2]
+    found = lint(documents, regions=())
+    assert errors(found) == []
+    assert [("every session is refused" in one) for one in warnings(found)] == [True, True]
+
+
+def test_a_child_cannot_name_another_region_and_two_bases_must_leave_one(policy, errors):
+    north, south = (policy(name, match=None, upstream={"regions": [name]}) for name in ("north", "south"))
+    assert errors(lint([north, policy(extends=["north"])])) == []
+    [one] = errors(lint([north, policy(extends=["north"], upstream={"regions": ["north", "south"]})]))
+    assert "spec.upstream.regions: south: not so in the document it extends" in one
+    [one] = errors(lint([north, south, policy(extends=["north", "south"])]))
+    assert "spec.upstream.regions: with those it extends none is left" in one
+
+
+def test_a_model_that_no_listed_deployment_serves_is_told(policy, warnings):
+    upstream = {"deployments": ["eu"], "default": "eu", "models": {"fast": "world"}}
+    [one] = warnings(lint([policy(match={"default": True}, upstream=upstream)]))
+    assert "world is not among upstream.deployments" in one

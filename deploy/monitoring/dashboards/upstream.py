@@ -71,6 +71,45 @@ UPSTREAM = Dashboard(
             ),
         ),
         Row(
+            "Pool",
+            (
+                lines(
+                    "Members of the pool",
+                    Unit.COUNT,
+                    Query('max by (member) (relay_upstream_member_state{instance=~"$instance"})', "{{member}}"),
+                    about="0 ready, 1 cooling down, 2 down.",
+                    width=6,
+                ),
+                lines(
+                    "Sessions, by member",
+                    Unit.COUNT,
+                    Query(HERE.value("relay_upstream_member_sessions", "member"), "{{member}}"),
+                    width=6,
+                    stacked=True,
+                ),
+                lines(
+                    "Failovers, by reason",
+                    Unit.PER_SECOND,
+                    Query(
+                        HERE.per_second("relay_upstream_failovers_total", "member", "reason"), "{{member}}: {{reason}}"
+                    ),
+                    about="Set-ups that went on to another member. Users felt a delay, no refusal.",
+                    width=6,
+                ),
+                lines(
+                    "Requests refused, by member",
+                    Unit.PER_SECOND,
+                    Query(
+                        HERE.per_second(
+                            "relay_upstream_member_requests_total", "member", "outcome", where='outcome!="ok"'
+                        ),
+                        "{{member}}: {{outcome}}",
+                    ),
+                    width=6,
+                ),
+            ),
+        ),
+        Row(
             "Turns",
             (
                 lines(

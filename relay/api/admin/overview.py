@@ -38,7 +38,7 @@ _OIDC = obj({"issuer": TEXT, "client_id": TEXT, "authorization_endpoint": TEXT, 
 _MEMBER = obj(
     {
         "name": TEXT,
-        "region": TEXT,
+        "region": maybe(TEXT),
         "weight": NUMBER,
         "state": one_of(("ready", "cooling", "down")),
         "until": maybe(UNIX),
