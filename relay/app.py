@@ -43,9 +43,12 @@ from relay.kept_calls import KeptCalls
 from relay.live_sessions import end_unrecorded, governed
 from relay.load import max_files, watch_load
 from relay.media_host import MediaHost, media_host
+from relay.node_id import node_id
 from relay.policies import Policies
 from relay.policy_keeping import policy_keeping
 from relay.policy_trials import PolicyTrials
+from relay.quota_stores import open_quotas
+from relay.quotas import Quotas
 from relay.registry import Registry
 from relay.rtc import forwarding
 from relay.rtc.advertise import AdvertisedAddress
@@ -112,6 +115,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         upstream = _upstream(settings, telemetry)
         stack.push_async_callback(upstream.close)
         telemetry.service.watch_expiry("entra", lambda: upstream.pool.credential_expires_at)
+        directory = settings.state.directory
+        node = node_id(None if directory is None else Path(directory))
+        quotas = await open_quotas(settings, store.database, node, telemetry.quotas, stack)
         keys = EphemeralKeys()
         registry = Registry(
             media.host,
@@ -120,6 +126,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             policies,
             session_limits(settings),
             headroom,
+            quotas,
             on_end=lambda session_id: keys.forget(session_id, time.time()),
             early=EarlySessions(telemetry.sessions, settings.upstream.early_most) if settings.upstream.early else None,
         )
@@ -146,13 +153,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             )
         )
         up = asyncio.Event()
-        public = _public_listener(settings, telemetry, registry, policies, keys, checks, identities.callers)
+        public = _public_listener(settings, telemetry, registry, policies, keys, checks, identities.callers, quotas)
         operations = _operations_listener(settings, telemetry, registry, metrics, media, drain, up.is_set, admin)
         for listener in (operations, public):
             await listener.start()
             stack.push_async_callback(listener.stop)
         upstream.hang_up_what_was_left()
         watches = {"loop-lag": telemetry.watch_loop, **keeping.watches(),
+                   "quotas": quotas.watch, "leases": quotas.renew, "usage": quotas.keep,
                    "store": lambda: keep_up(store, telemetry.store),
                    "load": lambda: watch_load(lambda sample: headroom.take(sample, time.monotonic()))}  # fmt: skip
         for name, watch in watches.items():
@@ -221,6 +229,7 @@ def _public_listener(
     keys: EphemeralKeys,
     checks: ConnectionChecks,
     callers: Callers,
+    quotas: Quotas,
 ) -> Listener:
     http = settings.http
     doors = DoorSettings(settings.clients.key_seconds, http.allowed_origins, http.trusted_proxies, turn=settings.turn)
@@ -233,6 +242,7 @@ def _public_listener(
         policy_for=policies.admit_key,
         telemetry=telemetry.doors,
         pages=load_pages(web_directory()),
+        may_mint=quotas.may_mint,
     )
     certificate = _certificate(settings)
     if certificate is not None:

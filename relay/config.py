@@ -32,7 +32,9 @@ from relay.config_sections import (
     LogSettings,
     OidcSettings,
     OnLogFailure,
+    OnStoreFailure,
     PolicySettings,
+    QuotaSettings,
     StateSettings,
     StoreSettings,
     TraceSettings,
@@ -68,8 +70,10 @@ __all__ = [
     "Network",
     "OidcSettings",
     "OnLogFailure",
+    "OnStoreFailure",
     "PolicySettings",
     "PoolMember",
+    "QuotaSettings",
     "Secret",
     "SettingSpec",
     "Settings",
@@ -109,6 +113,7 @@ class Settings:
     turn: TurnSettings = field(default_factory=TurnSettings)
     egress: EgressSettings = field(default_factory=EgressSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    quotas: QuotaSettings = field(default_factory=QuotaSettings)
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     state: StateSettings = field(default_factory=StateSettings)
     store: StoreSettings = field(default_factory=StoreSettings)

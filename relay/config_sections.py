@@ -47,6 +47,13 @@ class OnLogFailure(StrEnum):
     FAIL_OPEN = "fail_open"
 
 
+class OnStoreFailure(StrEnum):
+    """What becomes of a limit while what it counts cannot be counted: nobody is let in, or everybody."""
+
+    FAIL_CLOSED = "fail_closed"
+    FAIL_OPEN = "fail_open"
+
+
 class WorkerPorts(StrEnum):
     """Whether all workers are behind one UDP and one TCP port, or each has its own."""
 
@@ -286,6 +293,30 @@ class LimitSettings:
     client_burst_bytes: int = _setting(values.whole(262_144, 67_108_864), 524_288)
     outbox_bytes: int = _setting(values.whole(65_536, 67_108_864), 1_048_576)
     packets_per_second: int = _setting(values.whole(50, 10_000), 400)
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSettings:
+    """What users, tenants and the relay may use together, see `relay.core.allowance`; 0: no limit."""
+
+    user_sessions: int = _setting(values.whole(0, 100_000), 0)
+    tenant_sessions: int = _setting(values.whole(0, 100_000), 0)
+    relay_sessions: int = _setting(values.whole(0, 100_000), 0)
+    user_minutes_a_day: int = _setting(values.whole(0, 10_000_000), 0)
+    tenant_minutes_a_day: int = _setting(values.whole(0, 10_000_000), 0)
+    relay_minutes_a_day: int = _setting(values.whole(0, 10_000_000), 0)
+    user_tokens_a_day: int = _setting(values.whole(0, 999_999_999_999), 0)
+    tenant_tokens_a_day: int = _setting(values.whole(0, 999_999_999_999), 0)
+    relay_tokens_a_day: int = _setting(values.whole(0, 999_999_999_999), 0)
+    user_dollars_a_day: float = _setting(values.amount, 0.0)
+    tenant_dollars_a_day: float = _setting(values.amount, 0.0)
+    relay_dollars_a_day: float = _setting(values.amount, 0.0)
+    user_mints_a_minute: int = _setting(values.whole(0, 1_000_000), 0)
+    tenant_mints_a_minute: int = _setting(values.whole(0, 1_000_000), 0)
+    grace_seconds: float = _setting(values.seconds(0, 3_600), 10.0)
+    sessions_on_failure: OnStoreFailure = _setting(values.one_of(OnStoreFailure), OnStoreFailure.FAIL_CLOSED)
+    usage_on_failure: OnStoreFailure = _setting(values.one_of(OnStoreFailure), OnStoreFailure.FAIL_OPEN)
+    mints_on_failure: OnStoreFailure = _setting(values.one_of(OnStoreFailure), OnStoreFailure.FAIL_OPEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,6 +122,13 @@ def share(text: str) -> float:
     return float(text)
 
 
+def amount(text: str) -> float:
+    """Parse US dollars."""
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text, re.ASCII) is None:
+        raise ValueError(f"{quoted(text)} is not an amount of US dollars such as 25 or 0.5")
+    return float(text)
+
+
 def name(text: str) -> str:
     """Parse a deployment or model name."""
     if _NAME.match(text) is None:

@@ -40,6 +40,7 @@ from relay.core.lifecycle import (
 from relay.core.live_session import LiveSession
 from relay.core.policy import Composed, ConfigRefusal, EffectivePolicy, compose
 from relay.core.policy_impact import GovernedSession
+from relay.core.policy_rules import LimitRules
 from relay.core.quota import TokenBucket
 from relay.core.timeline import Timeline
 from relay.core.wish_record import wish_decision
@@ -142,6 +143,20 @@ class Conversation:
     def view(self) -> LiveSession:
         """What is known of it now."""
         return self._diary.view(self.counters())
+
+    @property
+    def rules(self) -> LimitRules:
+        """The policy's limits that hold now."""
+        return self._policy_limits
+
+    @property
+    def ending(self) -> asyncio.Future[EndReason]:
+        """Done once the end is decided; never for a session whose media side did not begin."""
+        return self._ending
+
+    def count_usage(self, on_used: Callable[[int, float], None]) -> None:
+        """Say who hears of tokens and US dollars as they are used."""
+        self._diary.on_used = on_used
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session; the first reason wins."""

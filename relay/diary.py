@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from relay.core.allowance import END_REASONS
 from relay.core.lifecycle import (
     ClientGone,
     Decided,
@@ -43,6 +44,8 @@ from relay.errors import EndReason
 from relay.telemetry.traces import NOT_TRACED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from relay.core.client_stats import ClientStats
     from relay.core.doors import OpenRequest
     from relay.core.policy import EffectivePolicy
@@ -60,6 +63,7 @@ _ENDED_BY_RULE = {
     EndReason.POLICY_IDLE: Rule.LIMIT_IDLE,
     EndReason.POLICY_UNRECORDED: Rule.SINK_FAILURE,
     EndReason.POLICY_REGION: Rule.RESIDENCY,
+    **dict.fromkeys(END_REASONS.values(), Rule.QUOTA),
 }
 
 
@@ -88,6 +92,8 @@ class Diary:
         self._turns: Counter[str] = Counter()
         self._tokens: Counter[tuple[str, str]] = Counter()
         self._client_stats: ClientStats | None = None
+        # Who counts tokens and US dollars for the limits of the day.
+        self.on_used: Callable[[int, float], None] = lambda _tokens, _dollars: None
         # The client was told of as lost, and is not back.
         self._lost = False
         self._trace: SessionTrace = NOT_TRACED
@@ -281,4 +287,6 @@ class Diary:
 
     def _used(self, deployment: str, tokens: Tokens, seconds: float = 0.0) -> None:
         self._tokens.update(tokens)
-        self._dollars += self._telemetry.turns.used(deployment, tokens, seconds)
+        dollars = self._telemetry.turns.used(deployment, tokens, seconds)
+        self._dollars += dollars
+        self.on_used(sum(tokens.values()), dollars)

@@ -41,10 +41,10 @@ class EarlySessions:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def has_room(self, owner: str) -> bool:
-        """Whether another session may begin for a key of this owner."""
+    def has_room(self, owner: str, coming: int = 0) -> bool:
+        """Whether another session may begin for a key of this owner, so many being about to."""
         of_owner = sum(each.request.owner == owner for each in self._waiting.values())
-        return len(self._waiting) < self._most and of_owner < max(1, self._most // 2)
+        return len(self._waiting) + coming < self._most and of_owner < max(1, self._most // 2)
 
     def turned_away(self) -> None:
         """A key was minted for which there was no room."""
@@ -61,6 +61,11 @@ class EarlySessions:
     def holds(self, key_id: str | None) -> bool:
         """Whether a session waits for this key."""
         return key_id in self._waiting
+
+    def session_of(self, key_id: str | None) -> str | None:
+        """The id of the session that waits for this key."""
+        found = self._waiting.get(key_id or "")
+        return None if found is None else found.conversation.session_id
 
     def take(self, request: OpenRequest, policy: EffectivePolicy) -> Conversation | None:
         """The session that waits for the client with this key, if it is the one the client asks for now.

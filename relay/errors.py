@@ -34,6 +34,8 @@ class ErrorCode(StrEnum):
     UNKNOWN_EVENT = "unknown_event"
     EVENT_TOO_LARGE = "event_too_large"
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    QUOTA_UNAVAILABLE = "quota_unavailable"
     POLICY_VIOLATION = "policy_violation"
     ITEM_NOT_FOUND = "item_not_found"
     AT_CAPACITY = "at_capacity"
@@ -91,6 +93,10 @@ class EndReason(StrEnum):
     POLICY_UNRECORDED = "policy_unrecorded"
     POLICY_DISCLOSED = "policy_disclosed"
     POLICY_REGION = "policy_region"
+    QUOTA_TIME = "quota_time"
+    QUOTA_TOKENS = "quota_tokens"
+    QUOTA_COST = "quota_cost"
+    QUOTA_SESSIONS = "quota_sessions"
     OFFER_REFUSED = "offer_refused"
     REQUEST_CANCELLED = "request_cancelled"
     EARLY_UNUSED = "early_unused"
@@ -107,6 +113,8 @@ class EndReason(StrEnum):
             return "service"
         if self in {EndReason.OFFER_REFUSED, EndReason.REQUEST_CANCELLED}:
             return "client"
+        if prefix == "quota":
+            return "policy"
         return prefix if prefix in {"client", "service", "policy"} else "relay"
 
 

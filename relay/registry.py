@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from relay.conversation import Conversation, Host
 from relay.core.client_stats import ClientStats
@@ -13,11 +14,13 @@ from relay.core.doors import Opened, OpenRequest
 from relay.core.headroom import Headroom, Resource
 from relay.core.lifecycle import SessionLimits
 from relay.core.policy import EffectivePolicy
+from relay.core.policy_resolve import Identity
 from relay.early import EarlySessions
 from relay.errors import ApiError, EndReason, ErrorCode
 from relay.hang_up_list import HangUpList
 from relay.live_sessions import LiveSessions
 from relay.policies import Policies
+from relay.quotas import Quotas
 from relay.reoffers import no_such_call
 from relay.telemetry import Telemetry
 
@@ -38,6 +41,7 @@ class Registry:
         policies: Policies,
         limits: SessionLimits,
         headroom: Headroom,
+        quotas: Quotas,
         on_end: Callable[[str], None],
         early: EarlySessions | None = None,
     ) -> None:
@@ -47,9 +51,13 @@ class Registry:
         self._policies = policies
         self._limits = limits
         self._headroom = headroom
+        self._quotas = quotas
+        self._on_end = on_end
         self._early = early
         self._draining = False
-        self.live = LiveSessions(telemetry, on_end)
+        self.live = LiveSessions(telemetry, self._over)
+        # Sessions that are to begin early and wait for their place, by key.
+        self._preparing: dict[str, asyncio.Task[None]] = {}
 
     @property
     def draining(self) -> bool:
@@ -72,11 +80,23 @@ class Registry:
         if policy is None:
             return
         # The key was minted whatever becomes of this: nobody is refused, and nobody is to come back.
-        full = self._draining or self._headroom.lacks(len(self.live), time.monotonic()) is not None
-        if full or not early.has_room(request.owner):
+        if self._too_full_for(request, early, len(self._preparing)):
             early.turned_away()
-        else:
-            early.keep(key_id, request, self._begin(request, policy), seconds)
+            return
+        self._preparing[key_id] = task = asyncio.create_task(self._prepare(early, key_id, request, policy, seconds))
+        task.add_done_callback(lambda _: self._preparing.pop(key_id))
+
+    async def _prepare(
+        self, early: EarlySessions, key_id: str, request: OpenRequest, policy: EffectivePolicy, seconds: float
+    ) -> None:
+        try:
+            async with self._place(request, policy) as session_id:
+                policy = self._policies.admit(request.identity, request.model_asked)
+                if self._too_full_for(request, early, 0):
+                    raise _full()
+                early.keep(key_id, request, self._begin(session_id, request, policy), seconds)
+        except ApiError:
+            early.turned_away()
 
     async def open(self, request: OpenRequest) -> Opened:
         """Admit and set up a session; return once the service accepted it (at once if it began early). Raises ApiError.
@@ -84,12 +104,18 @@ class Registry:
         If the caller is cancelled, because its client went away, the session ends and what was begun is hung up.
         """
         early = self._early
+        if (preparing := self._preparing.get(request.key_id or "")) is not None:
+            await asyncio.wait({preparing})
         # One that waits for this client has its place already, or leaves it to the one that is opened instead.
         if early is None or not early.holds(request.key_id):
             self._admit()
         policy = self._policies.admit(request.identity, request.model_asked)
+        waiting = None if early is None else early.session_of(request.key_id)
         begun = None if early is None else early.take(request, policy)
-        conversation = begun or self._begin(request, policy)
+        if begun is None and waiting is not None:
+            # It is given up for the one that is opened instead, which must not be refused for its sake.
+            await self._quotas.leave(waiting)
+        conversation = begun or await self._admitted(request, policy)
         try:
             if begun is not None and request.offer is not None:
                 return await begun.meet(request, request.offer)
@@ -156,17 +182,42 @@ class Registry:
             task.cancel()
         await self._all_over(None)
 
-    def _begin(self, request: OpenRequest, policy: EffectivePolicy) -> Conversation:
-        self._headroom.begin(time.monotonic())
+    async def _admitted(self, request: OpenRequest, policy: EffectivePolicy) -> Conversation:
+        """Begin a session once it has its place; what was judged before waiting is judged again. Raises ApiError."""
+        async with self._place(request, policy) as session_id:
+            self._admit()
+            return self._begin(session_id, request, self._policies.admit(request.identity, request.model_asked))
+
+    @contextlib.asynccontextmanager
+    async def _place(self, request: OpenRequest, policy: EffectivePolicy) -> AsyncIterator[str]:
+        """The id of a session that has its place; it is given back if the session is not begun. Raises ApiError."""
         session_id = f"rs_{secrets.token_hex(_ID_BYTES)}"
+        await self._quotas.admit(session_id, request.identity, policy.limits)
+        try:
+            yield session_id
+        except BaseException:
+            self._quotas.leave(session_id)
+            raise
+
+    def _too_full_for(self, request: OpenRequest, early: EarlySessions, preparing: int) -> bool:
+        full = self._draining or self._headroom.lacks(len(self.live) + preparing, time.monotonic()) is not None
+        return full or not early.has_room(request.owner, preparing)
+
+    def _begin(self, session_id: str, request: OpenRequest, policy: EffectivePolicy) -> Conversation:
+        self._headroom.begin(time.monotonic())
         conversation = Conversation(session_id, request, policy, self._limits, self._upstream, self._telemetry)
         task = asyncio.create_task(conversation.run(self._host), name=f"conversation {session_id}")
         self.live.add(conversation, task)
+        _hold(conversation, request.identity, self._quotas)
         return conversation
 
     async def _all_over(self, seconds: float | None) -> None:
         if self.live.tasks:
             await asyncio.wait(self.live.tasks, timeout=seconds)
+
+    def _over(self, session_id: str) -> None:
+        self._quotas.leave(session_id)
+        self._on_end(session_id)
 
     def _admit(self) -> None:
         if self._draining:
@@ -176,4 +227,22 @@ class Registry:
             self._telemetry.room.short(short.resource, len(self.live))
             milliseconds = int(short.retry_seconds * 1000)
             retry = {"retry-after": str(-(-milliseconds // 1000)), "retry-after-ms": str(milliseconds)}
-            raise ApiError(503, ErrorCode.AT_CAPACITY, "The relay is full; try again.", headers=retry)
+            raise _full(retry)
+
+
+def _hold(conversation: Conversation, identity: Identity, quotas: Quotas) -> None:
+    """Count what the session uses, from its acceptance to its end, and let the quotas end it."""
+    session_id = conversation.session_id
+
+    def opened(accepted: asyncio.Future[Opened]) -> None:
+        if not accepted.cancelled() and accepted.exception() is None:
+            quotas.count(session_id)
+
+    quotas.follow(session_id, identity, conversation)
+    conversation.count_usage(lambda tokens, dollars: quotas.used(identity, tokens, dollars))
+    conversation.opened.add_done_callback(opened)
+    conversation.ending.add_done_callback(lambda _: quotas.stop(session_id))
+
+
+def _full(headers: dict[str, str] | None = None) -> ApiError:
+    return ApiError(503, ErrorCode.AT_CAPACITY, "The relay is full; try again.", headers=headers)

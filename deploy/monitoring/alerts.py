@@ -209,6 +209,13 @@ def governance_alerts(timing: Timing) -> list[Alert]:
             f" or {two.value('relay_audit_queue_depth')} > {QUEUE_BOUND}",
             "1m",
         ),
+        Alert(
+            "QuotaStoreFailing",
+            Severity.PAGE,
+            "{{ $labels.instance }} cannot count {{ $labels.what }}: limits refuse everybody, or hold nobody.",
+            f"sum by (job, instance, what) (increase(relay_quota_store_failures_total[{timing.window('2m')}])) > 0",
+            "1m",
+        ),
     ]
 
 

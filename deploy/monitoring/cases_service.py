@@ -145,6 +145,14 @@ SERVICE_CASES = (
         firing_at="14m",
     ),
     Case(
+        "QuotaStoreFailing",
+        Severity.PAGE,
+        {'relay_quota_store_failures_total{what="sessions"}': "0x10 0+6x30"},
+        {'relay_quota_store_failures_total{what="sessions"}': "3x60"},
+        pending_at="12m",
+        firing_at="14m",
+    ),
+    Case(
         "DecisionLogFailing",
         Severity.PAGE,
         {"relay_audit_queue_depth": "0x10 17000x30"},

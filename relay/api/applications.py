@@ -42,6 +42,10 @@ class DoorSettings:
     turn: TurnSettings = field(default_factory=TurnSettings)
 
 
+async def _may_always(_identity: Identity) -> None:
+    """No limit of mints."""
+
+
 def create_public_app(
     settings: DoorSettings,
     *,
@@ -52,12 +56,23 @@ def create_public_app(
     policy_for: Callable[[Identity, str | None], EffectivePolicy | None],
     telemetry: DoorTelemetry,
     pages: Mapping[str, Page],
+    may_mint: Callable[[Identity], Awaitable[None]] = _may_always,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """Everything a browser can reach. `policy_for` is asked when a key is minted; `clock` gives Unix seconds."""
+    """Everything a browser can reach.
+
+    `policy_for` and `may_mint`, which raises ApiError, are asked when a key is minted; `clock` gives Unix seconds.
+    """
     gate = Gatekeeper(callers, FailureLimit(), telemetry, settings.trusted_proxies, clock)
     mint = MintDoors(
-        gate, ephemeral_keys, sessions, policy_for, settings.key_seconds, settings.body_seconds, telemetry.decided
+        gate,
+        ephemeral_keys,
+        sessions,
+        policy_for,
+        settings.key_seconds,
+        settings.body_seconds,
+        telemetry.decided,
+        may_mint,
     )
     servers = IceServers(settings.turn)
     calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds, servers)

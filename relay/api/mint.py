@@ -22,7 +22,7 @@ from relay.errors import ApiError, ErrorCode
 from relay.identity.callers import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from relay.core.doors import Sessions
     from relay.core.lifecycle import Decided
@@ -39,7 +39,7 @@ class MintDoors:
     The session shown in an answer is composed from the policy in force now; the one that counts is composed when the
     offer comes. `policy_for` raises ApiError, and gives None where it depends on the page that uses the key.
     `key_seconds` is how long a key lives at most. `decided` hears what a policy made of a configuration; there is no
-    session yet, so its id is empty.
+    session yet, so its id is empty. `may_mint` counts a key that is about to be made; raises ApiError.
     """
 
     gate: Gatekeeper
@@ -49,6 +49,7 @@ class MintDoors:
     key_seconds: int
     body_seconds: float
     decided: Callable[[str, Decided, Governed], None]
+    may_mint: Callable[[Identity], Awaitable[None]]
 
     async def client_secrets(self, request: web.Request) -> web.Response:
         """GA: `{"session", "expires_after"}` → `{"value", "expires_at", "session"}` (Azure GA, recorded)."""
@@ -78,6 +79,7 @@ class MintDoors:
         if self.sessions.draining:
             message = "The relay is about to stop. Try again in a moment."
             raise ApiError(503, ErrorCode.DRAINING, message, headers=_RETRY_SOON)
+        await self.may_mint(caller.identity)
         # No body at all asks for the defaults, and then has no type either.
         if request.body_exists or "Content-Type" in request.headers:
             media_type(request, ("application/json",))
@@ -101,7 +103,10 @@ class MintDoors:
         except ConfigRefusal as refused:
             message = "The session cannot be configured like this."
             raise ApiError(400, refused.code, message, param=refused.param) from None
-        except KeysExhaustedError:
+        except KeysExhaustedError as full:
+            if full.of_owner:
+                message = "Too many of your keys are waiting to be used. Try again in a moment."
+                raise ApiError(429, ErrorCode.QUOTA_EXCEEDED, message, headers=_RETRY_SOON) from None
             message = "Too many keys are waiting to be used. Try again in a moment."
             raise ApiError(503, ErrorCode.AT_CAPACITY, message, headers=_RETRY_SOON) from None
         return minted, session

@@ -99,7 +99,11 @@ def key_id(value: str) -> str:
 
 
 class KeysExhaustedError(Exception):
-    """As many keys as may exist are waiting to be used."""
+    """As many keys as may exist are waiting to be used; if `of_owner`, of those that one owner may have."""
+
+    def __init__(self, *, of_owner: bool = False) -> None:
+        super().__init__()
+        self.of_owner = of_owner
 
 
 class _Stage(Enum):
@@ -122,8 +126,20 @@ class _Key:
     spent_at: float = 0.0
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """What one owner's keys that wait to be used take."""
+
+    keys: int = 0
+    size: int = 0
+
+
 class EphemeralKeys:
-    """Every key that is alive. Bounded in number and in bytes of what was asked with them; overflow refuses to mint."""
+    """Every key that is alive. Bounded in number and in bytes of what was asked with them; overflow refuses to mint.
+
+    One owner's keys that wait never take more than is left for all others: whoever mints without end has half of it at
+    most, two who do so a third each, and there is room for one more.
+    """
 
     def __init__(self, *, capacity: int = 10_000, grant_bytes: int = 33_554_432, replay_seconds: float = 30.0) -> None:
         self._capacity = capacity
@@ -132,6 +148,7 @@ class EphemeralKeys:
         self._keys: dict[bytes, _Key] = {}
         self._by_session: dict[str, bytes] = {}
         self._bytes_held = 0
+        self._of_owner: dict[str, _Waiting] = {}
         self._purge_at = 0.0
 
     def __len__(self) -> int:
@@ -141,10 +158,12 @@ class EphemeralKeys:
         """Make a key of 32 random bytes that lives `lifetime` seconds. Raises KeysExhaustedError."""
         if len(material) != MATERIAL_BYTES:
             raise ValueError(f"a key is made of {MATERIAL_BYTES} random bytes")
-        if now >= self._purge_at or self._is_full(grant):
+        if now >= self._purge_at or self._is_full(grant) or self._has_share(grant):
             self._purge(now)
         if self._is_full(grant):
             raise KeysExhaustedError
+        if self._has_share(grant):
+            raise KeysExhaustedError(of_owner=True)
         value = PREFIX + material.hex()
         expires_at = int(now) + lifetime
         asked = grant.client_session
@@ -152,6 +171,9 @@ class EphemeralKeys:
         tries = TokenBucket(1 / SECONDS_PER_TRY, TRIES_AT_ONCE, now)
         self._keys[_digest(value)] = _Key(replace(grant, client_session=None), expires_at, tries, wish)
         self._bytes_held += grant.size
+        held = self._of_owner.setdefault(grant.owner, _Waiting())
+        held.keys += 1
+        held.size += grant.size
         return Minted(value, expires_at)
 
     def begin(self, value: str, offer: str, now: float) -> Begun | Replay | InUse | TriedTooOften | Unknown:
@@ -176,7 +198,7 @@ class EphemeralKeys:
         """The service accepted the call: the key is spent, and stays the credential of this session's client."""
         digest = _digest(value)
         key = self._keys[digest]
-        self._bytes_held -= key.grant.size
+        self._waits_no_more(key.grant)
         key.grant = replace(key.grant, size=0)
         key.wish = None
         key.stage = _Stage.SPENT
@@ -216,6 +238,22 @@ class EphemeralKeys:
     def _is_full(self, grant: Grant) -> bool:
         return len(self._keys) >= self._capacity or self._bytes_held + grant.size > self._grant_bytes
 
+    def _has_share(self, grant: Grant) -> bool:
+        """Whether with another key this owner would take more than is left."""
+        held = self._of_owner.get(grant.owner, _Waiting())
+        return (
+            held.keys >= self._capacity - len(self._keys)
+            or held.size + grant.size > self._grant_bytes - self._bytes_held
+        )
+
+    def _waits_no_more(self, grant: Grant) -> None:
+        self._bytes_held -= grant.size
+        held = self._of_owner[grant.owner]
+        held.keys -= 1
+        held.size -= grant.size
+        if not held.keys:
+            del self._of_owner[grant.owner]
+
     def _purge(self, now: float) -> None:
         self._purge_at = now + _PURGE_EVERY_SECONDS
         for digest, key in list(self._keys.items()):
@@ -228,7 +266,8 @@ class EphemeralKeys:
 
     def _drop(self, digest: bytes, key: _Key) -> None:
         del self._keys[digest]
-        self._bytes_held -= key.grant.size
+        if key.stage is not _Stage.SPENT:
+            self._waits_no_more(key.grant)
         if key.session_id is not None:
             self._by_session.pop(key.session_id, None)
 

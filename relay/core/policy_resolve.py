@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from relay.core.allowance import Allowance, Bound
 from relay.core.policy import EffectivePolicy, choose_deployment
 from relay.core.policy_check import canonical
 from relay.core.policy_document import ANY, Match, PolicyDocument
@@ -305,6 +306,7 @@ def _policy(name: str, said: Said, text: str, defaults: ServiceDefaults) -> Effe
             idle_seconds=said.get("limits.idleSeconds"),
             warn_seconds=said["limits.warnSeconds"],
             events_per_second=said.get("limits.eventsPerSecond"),
+            allowance=_allowance(said),
         ),
         canary=CanaryRules(
             words=tuple(said["canary.words"]),
@@ -318,6 +320,13 @@ def _policy(name: str, said: Said, text: str, defaults: ServiceDefaults) -> Effe
 
 def _names(said: Sequence[str] | None) -> frozenset[str] | None:
     return None if said is None else frozenset(said)
+
+
+def _allowance(said: Said) -> Allowance:
+    def bound(name: str) -> Bound:
+        return Bound(said.get(f"limits.{name}.user", 0), said.get(f"limits.{name}.tenant", 0))
+
+    return Allowance(bound("concurrent"), bound("minutesPerDay"), bound("tokensPerDay"), bound("costUsdPerDay"))
 
 
 def _items(said: Said) -> ItemRules:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from relay.core.allowance import Allowance
+
 RESPONSE_FIELDS = frozenset(
     {
         "metadata",
@@ -208,12 +210,16 @@ class EventRules:
 
 @dataclass(frozen=True, slots=True)
 class LimitRules:
-    """None: no limit by the policy. Two of them end a session, with a notice `warn_seconds` before."""
+    """None: no limit by the policy. Two of them end a session, with a notice `warn_seconds` before.
+
+    `allowance` is what users and tenants may use together, beside what the settings allow.
+    """
 
     session_seconds: int | None = None
     idle_seconds: int | None = None
     warn_seconds: int = 60
     events_per_second: int | None = None
+    allowance: Allowance = field(default_factory=Allowance)
 
 
 @dataclass(frozen=True, slots=True)

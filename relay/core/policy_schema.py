@@ -359,6 +359,20 @@ _EVENTS = group(
     },
 )
 
+
+def _shared(words: str, lowest: float, highest: float, kind: str = "integer") -> Schema:
+    """Limits that sessions share; all sessions count, also those under other documents."""
+
+    def of(whose: str) -> Schema:
+        shape = {"type": kind, "minimum": lowest, "maximum": highest, "x-inherit": "smallest"}
+        return shape | {"description": f"{words}, {whose}."}
+
+    return group(
+        f"{words}. Of this and the relay's `quotas` the smaller holds.",
+        {"user": of("of one user"), "tenant": of("of all users of a tenant together")},
+    )
+
+
 _LIMITS = group(
     "When a session ends by itself, and how much it may say.",
     {
@@ -373,6 +387,10 @@ _LIMITS = group(
             "description": "How long before the end the client gets `relay.session.ending`; 0: not at all.",
         },
         "eventsPerSecond": most("Client events in a second; more are refused.", 1, 1_000),
+        "concurrent": _shared("Sessions at one time", 1, 100_000),
+        "minutesPerDay": _shared("Minutes of sessions in a day of UTC", 1, 10_000_000),
+        "tokensPerDay": _shared("Tokens, as the service counts them, in a day of UTC", 1, 1_000_000_000_000),
+        "costUsdPerDay": _shared("US dollars by the configured prices in a day of UTC", 0.01, 10_000_000, "number"),
     },
 )
 

@@ -62,6 +62,7 @@ class Rule(StrEnum):
     SERVICE_ERROR = "errors.redacted"
     LIMIT_SESSION = "limits.session_seconds"
     LIMIT_IDLE = "limits.idle_seconds"
+    QUOTA = "quotas"
     KILL_SWITCH = "kill_switch"
     SINK_FAILURE = "on_sink_failure"
     RESIDENCY = "upstream.regions"

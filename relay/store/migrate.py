@@ -12,7 +12,7 @@ from relay.store.database import Database, Lock
 from relay.store.tables import METADATA
 
 # The last step there is.
-NEWEST = "0002"
+NEWEST = "0003"
 _STEPS = Path(__file__).parent / "migrations"
 # Alembic keeps what it is doing in its modules.
 _one_at_a_time = threading.Lock()

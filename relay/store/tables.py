@@ -86,6 +86,15 @@ USAGE = Table(
     Column("dollars", Float, nullable=False),
 )
 
+USAGE_WRITERS = Table(
+    "usage_writers",
+    METADATA,
+    # The last batch that each process added to the usage: one whose outcome it never heard is not added again.
+    Column("writer", _ID, primary_key=True),
+    Column("batch", _ID, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
 LEASES = Table(
     "leases",
     METADATA,

@@ -28,6 +28,7 @@ from relay.telemetry.log import configure_logging
 from relay.telemetry.media import MediaTelemetry
 from relay.telemetry.members import MemberTelemetry
 from relay.telemetry.policies import PolicyTelemetry
+from relay.telemetry.quotas import QuotaTelemetry
 from relay.telemetry.room import RoomTelemetry
 from relay.telemetry.service import ServiceTelemetry
 from relay.telemetry.sessions import SessionTelemetry
@@ -88,6 +89,7 @@ class Telemetry:
         self.members = MemberTelemetry(families, self._log)
         self.room = RoomTelemetry(families, self._log, refusal_lines)
         self.store = StoreTelemetry(families, self._log, LineBudget(clock))
+        self.quotas = QuotaTelemetry(families, self._log, LineBudget(clock))
         self._loop_lag = families.histogram("relay_event_loop_lag_seconds", "How late a timer ran", _LAG_BUCKETS)
         build = families.gauge("relay_build_info", "Versions in use", "version", "python", "aiortc")
         build.labels(relay.__version__, platform.python_version(), version("aiortc")).set(1)

@@ -59,15 +59,18 @@ class TurnTelemetry:
         self._interruptions.labels(fold(deployment, self._deployments)).inc()
 
     def used(self, deployment: str, tokens: Tokens, seconds: float = 0.0) -> float:
-        """Record what the service counted: tokens, or `seconds` of speech where it bills by time. Returns dollars."""
+        """Record what the service counted: tokens, or `seconds` of speech where it bills by time.
+
+        Returns what that costs by the prices given, in US dollars; 0 without a price.
+        """
         label = fold(deployment, self._deployments)
         for (direction, kind), number in tokens.items():
             self._tokens.labels(label, fold(direction, _DIRECTIONS), fold(kind, _KINDS)).inc(number)
         if seconds:
             self._transcribed.labels(label).inc(seconds)
-        prices = self._prices.get(deployment)
-        if prices is None:
+        dollars = self._prices.get(deployment)
+        if dollars is None:
             return 0.0
-        dollars = cost(prices, tokens, seconds)
-        self._cost.labels(label).inc(dollars)
-        return dollars
+        estimate = cost(dollars, tokens, seconds)
+        self._cost.labels(label).inc(estimate)
+        return estimate

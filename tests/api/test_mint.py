@@ -176,10 +176,12 @@ async def test_no_keys_are_minted_while_draining(doors):
     assert answer.headers["retry-after"] == "5"
 
 
-async def test_keys_are_bounded(doors, monkeypatch):
+async def test_keys_are_bounded(doors, monkeypatch, other_client_key):
     monkeypatch.setattr(doors.keys, "_capacity", 2)
     await doors.key()
-    await doors.key()
+    # Half of what there is for one owner, and none for anybody once all is gone.
+    assert (await doors.mint()).refusal == (429, "quota_exceeded", None)
+    await doors.key(key=other_client_key)
     assert (await doors.mint()).refusal == (503, "at_capacity", None)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,9 +133,10 @@ def test_a_key_in_use_is_never_purged(keys, value):
 def test_mint_refuses_beyond_its_number_and_takes_up_again_when_keys_expired():
     keys = EphemeralKeys(capacity=3)
     for number in range(3):
-        keys.mint(material(number), GRANT, NOW, 60)
-    with pytest.raises(KeysExhaustedError):
+        keys.mint(material(number), replace(GRANT, owner=f"owner {number}"), NOW, 60)
+    with pytest.raises(KeysExhaustedError) as full:
         keys.mint(material(3), GRANT, NOW + 59, 60)
+    assert not full.value.of_owner
     keys.mint(material(3), GRANT, NOW + 60, 60)
     assert len(keys) == 1
 
@@ -141,11 +144,34 @@ def test_mint_refuses_beyond_its_number_and_takes_up_again_when_keys_expired():
 def test_mint_refuses_beyond_its_bytes_and_spent_keys_give_theirs_back():
     keys = EphemeralKeys(grant_bytes=250)
     value = keys.mint(material(1), GRANT, NOW, 60).value
-    keys.mint(material(2), GRANT, NOW, 60)
+    keys.mint(material(2), replace(GRANT, owner="bob"), NOW, 60)
     with pytest.raises(KeysExhaustedError):
         keys.mint(material(3), GRANT, NOW, 60)
     spend(keys, value)
     keys.mint(material(3), GRANT, NOW, 60)
+
+
+def test_one_owner_never_takes_more_than_is_left_for_all_others():
+    keys = EphemeralKeys(capacity=100)
+
+    def mint_until_refused(owner: str) -> list[str]:
+        values = []
+        try:
+            while True:
+                number = len(keys) + 1_000
+                values.append(keys.mint(material(number), replace(GRANT, owner=owner), NOW, 60).value)
+        except KeysExhaustedError as full:
+            assert full.of_owner  # noqa: PT017 - raised by the last of many
+        return values
+
+    first = mint_until_refused("greedy")
+    assert (len(first), len(mint_until_refused("as greedy")), len(mint_until_refused("a third"))) == (50, 25, 13)
+    keys.mint(material(1), replace(GRANT, owner="modest"), NOW, 60)
+    # A key that is used waits no more, though it is kept; one that expired is gone.
+    for value in first[:45]:
+        spend(keys, value)
+    keys.mint(material(2), replace(GRANT, owner="greedy"), NOW, 60)
+    keys.mint(material(3), replace(GRANT, owner="a third"), NOW + 60, 60)
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "release", "succeed", "forget"]), st.integers(0, 3)), max_size=40))

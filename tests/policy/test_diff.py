@@ -40,6 +40,12 @@ def granted(**models):
         ({"mode": "audit"}, {}, "mode"),
         ({}, {"limits": {"sessionSeconds": 60}}, "limits.sessionSeconds"),
         ({"limits": {"sessionSeconds": 60}}, {"limits": {"sessionSeconds": 30}}, "limits.sessionSeconds"),
+        ({}, {"limits": {"concurrent": {"tenant": 5}}}, "limits.concurrent.tenant"),
+        (
+            {"limits": {"costUsdPerDay": {"user": 2}}},
+            {"limits": {"costUsdPerDay": {"user": 0.5}}},
+            "limits.costUsdPerDay.user",
+        ),
         ({}, {"items": {"delete": False}}, "items.delete"),
         ({}, {"items": {"allow": ["user.input_text"]}}, "items.allow"),
         ({}, {"events": {"client": ["response.create"]}}, "events.client"),

@@ -58,6 +58,8 @@ def value_of(path, schema):  # noqa: C901, PLR0911, PLR0912 - one case a kind
             return st.booleans()
         case "smallest" | "smallest_but_zero" | "last" if schema["type"] == "integer":
             return st.integers(schema["minimum"], schema["maximum"])
+        case "smallest":
+            return st.sampled_from([schema["minimum"], 0.5, 2, schema["maximum"]])
         case "last":
             return st.booleans()
         case "first":
@@ -194,6 +196,10 @@ def test_a_child_allows_nothing_that_its_base_does_not(base, child):
     for name in ("session_seconds", "idle_seconds", "events_per_second"):
         if (most := getattr(parent.limits, name)) is not None:
             assert getattr(kid.limits, name) <= most
+    for name in ("sessions", "minutes", "tokens", "dollars"):
+        above, below = getattr(parent.limits.allowance, name), getattr(kid.limits.allowance, name)
+        for scope in above.scopes:
+            assert 0 < below.of(scope) <= above.of(scope)
     assert set(kid.canary.words) >= set(parent.canary.words)
     assert ["disabled", "audit", "enforce"].index(kid.mode) >= ["disabled", "audit", "enforce"].index(parent.mode)
     assert ["fail_open", "fail_closed"].index(kid.on_sink_failure) >= ["fail_open", "fail_closed"].index(

@@ -203,6 +203,7 @@ def test_documents_that_no_session_gets_are_told(policy, warnings):
         ({"instructions": {"client": "deny"}}, {"instructions": {"client": "append"}}, "append is looser than deny"),
         ({"items": {"delete": False}}, {"items": {"delete": True}}, "true is looser than false"),
         ({"limits": {"sessionSeconds": 60}}, {"limits": {"sessionSeconds": 90}}, "90 is looser than 60"),
+        ({"limits": {"concurrent": {"user": 1}}}, {"limits": {"concurrent": {"user": 3}}}, "3 is looser than 1"),
         (
             {"items": {"allow": ["user.input_text"]}},
             {"items": {"allow": ["user.input_audio"]}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay.core.allowance import Allowance, Bound
 from relay.core.policy import policy_from_instructions
 from relay.core.policy_resolve import Identity, PolicyRequest, Unresolved, UnresolvedReason, resolve
 from relay.core.policy_rules import LimitRules, Mode, OnDrift, Strictness
@@ -117,7 +118,16 @@ def test_every_part_reaches_the_engine(document, resolved):
             items={"allow": [], "historyImport": True, "delete": False, "maxTextChars": 7},
             tools={"client": [{"name": "f", "definition": {"description": "d"}}], "maxTools": 3},
             events={"client": ["response.create"], "rateLimits": True, "hideFields": ["include"], "maxDepth": 8},
-            limits={"sessionSeconds": 60, "idleSeconds": 30, "warnSeconds": 5, "eventsPerSecond": 2},
+            limits={
+                "sessionSeconds": 60,
+                "idleSeconds": 30,
+                "warnSeconds": 5,
+                "eventsPerSecond": 2,
+                "concurrent": {"user": 1, "tenant": 9},
+                "minutesPerDay": {"user": 30},
+                "tokensPerDay": {"tenant": 100},
+                "costUsdPerDay": {"user": 0.5},
+            },
             canary={"words": ["Hello."], "overlapWords": 9, "action": "end"},
             apply="live",
             onSinkFailure="fail_open",
@@ -138,7 +148,8 @@ def test_every_part_reaches_the_engine(document, resolved):
     assert policy.tools.client[0].definition == {"type": "function", "name": "f", "description": "d"}
     assert policy.tools.client_functions is Strictness.STRIP
     assert (policy.events.client, policy.events.max_depth) == (frozenset({"response.create"}), 8)
-    assert policy.limits == LimitRules(60, 30, 5, 2)
+    allowance = Allowance(Bound(1, 9), Bound(30), Bound(tenant=100), Bound(0.5))
+    assert policy.limits == LimitRules(60, 30, 5, 2, allowance)
     assert (policy.canary.words, policy.canary.overlap_words, policy.canary.action) == (("Hello.",), 9, "end")
     assert (policy.apply_live, policy.on_sink_failure) == (True, "fail_open")
 

@@ -98,6 +98,27 @@ GOVERNANCE = Dashboard(
             ),
         ),
         Row(
+            "Quotas",
+            (
+                lines(
+                    "Refused for a quota",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_quota_refused_total", "scope", "limit"), "{{scope}}: {{limit}}"),
+                ),
+                lines(
+                    "Ended for a quota",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_quota_ended_total", "limit"), "{{limit}}"),
+                ),
+                lines(
+                    "Quotas that could not be counted",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_quota_store_failures_total", "what"), "{{what}}"),
+                    about="The store or Redis did not answer.",
+                ),
+            ),
+        ),
+        Row(
             "Record",
             (
                 lines(
