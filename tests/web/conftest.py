@@ -20,6 +20,8 @@ import pytest_asyncio
 from aiohttp import ClientSession, web
 from playwright.async_api import Browser, BrowserContext, Page
 from support.browser import chromium
+from support.console import Console, Served, console
+from support.fake_admin import FakeAdmin
 
 from relay.api.pages import CONTENT_POLICY
 from relay.simulator import Simulator, SimulatorSettings
@@ -196,3 +198,32 @@ async def shared_page(browser: Browser, shared_stage: Stage) -> AsyncIterator[Pa
     async with new_page(context, shared_stage) as page:
         yield page
     await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def admin() -> AsyncIterator[FakeAdmin]:
+    """The stand-in of the admin API, with the console before it."""
+    admin = FakeAdmin()
+    await admin.start()
+    yield admin
+    await admin.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def served(admin: FakeAdmin) -> Served:
+    """Where the console is; tests that ask for nothing else of its server can have any server."""
+    return admin.served
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visitor(browser: Browser, served: Served) -> AsyncIterator[Console]:
+    """The console before signing in."""
+    async with console(browser, served) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def owner(visitor: Console) -> Console:
+    """The console with an owner signed in."""
+    await visitor.sign_in("owner")
+    return visitor
