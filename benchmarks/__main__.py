@@ -98,6 +98,8 @@ def _plan(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Pla
         plan = replace(plan, stock=(arguments.stock,))
     if arguments.opened:
         plan = replace(plan, clicks=arguments.opened, opened=arguments.opened)
+    if arguments.rounds:
+        plan = replace(plan, visits=arguments.rounds)
     given = {
         name: getattr(arguments, name) for name in ("seconds", "rounds", "rate", "waits") if getattr(arguments, name)
     }

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from benchmarks.load import Call, Door, talking
+from benchmarks.far_ends import far_ends
+from benchmarks.load import Call, Door, Load, talking
 from benchmarks.machine import usages
 from benchmarks.plan import Plan
 from benchmarks.processes import COMPILED, GO, STOCK, Kind, Started, all_of_ours, in_go, relay_process, stock
@@ -34,72 +35,89 @@ _OF_STOCK = Promise(40.0, at_most=False)
 
 @dataclass(slots=True)
 class _Relay:
-    """A relay with its calls, and what it took to hold them."""
+    """A relay that is started for its turns and stopped after them, and what it took to hold its calls."""
 
-    started: Started
-    calls: list[Call] = field(default_factory=list)
+    kind: Kind
+    many: int
+    cpu: list[Group]
+    latency: list[Group]
     kb_per_session: float = 0.0
     threads: tuple[int, int] = (0, 0)
     noise: Noise = field(default_factory=Noise)
 
 
 async def rows(stage: Stage, plan: Plan) -> list[Row]:
-    """Measure all relays in turns with all their calls open."""
-    async with contextlib.AsyncExitStack() as stack:
-        cpu_groups, latency_groups, relays = [], [], []
-        for kind in kinds(stage.service.url, plan):
-            relay = _Relay(await stack.enter_async_context(relay_process(kind, stage.cores)))
-            many = max(plan.stock) if kind.name == STOCK else max(plan.sessions, plan.few)
-            await _fill(stage, relay, many, _FIRST_TALK_SECONDS * plan.waits)
-            relays.append(relay)
-            talks = plan.stock if kind.name == STOCK else (plan.sessions,)
-            cpu_groups += [_group(stage, relay, number, plan) for number in talks]
-            if kind.name != STOCK:
-                latency_groups.append(_group(stage, relay, plan.few, plan))
-        direct = [await stage.load.open(Door(stage.service.url)) for _ in range(plan.few)]
-        latency_groups.insert(0, Group(DIRECT, direct))
-        for groups in (cpu_groups, latency_groups):
-            await measure(
-                stage.wire, stage.cores, groups, plan.rounds, plan.seconds, settle=SETTLE_SECONDS * plan.waits
-            )
-        found = cpu_rows(cpu_groups) + latency_rows(latency_groups, cpu_groups) + _memory_rows(relays)
-        everything = [*direct, *(call for relay in relays for call in relay.calls)]
-        await stage.load.close(everything)
-        await stage.load.settle(everything, _CLOSE_SECONDS * plan.waits)
-    return found
+    """Measure one relay after the other, alone on its core, and direct calls before each round of them."""
+    async with far_ends() as far:
+        load = stage.load_to(far)
+        direct = Group(DIRECT, [await load.open(Door(far.url)) for _ in range(plan.few)], helper=far.pid)
+        relays = [_relay(kind, plan, far.pid) for kind in kinds(far.url, plan)]
+        for number in range(plan.visits):
+            await _measure(stage, plan, [direct])
+            for relay in relays:
+                await _visit(stage, plan, load, relay, first=not number)
+        await load.close(direct.calls)
+        await load.settle(direct.calls, _CLOSE_SECONDS * plan.waits)
+    cpu = [group for relay in relays for group in relay.cpu]
+    latency = [direct, *(group for relay in relays for group in relay.latency)]
+    return cpu_rows(cpu) + latency_rows(latency, cpu) + _memory_rows(relays)
+
+
+def _relay(kind: Kind, plan: Plan, helper: int) -> _Relay:
+    if kind.name == STOCK:
+        drain = _STOCK_DRAIN_SECONDS * plan.waits
+        return _Relay(kind, max(plan.stock), [Group(kind.name, (), helper=helper, drain=drain) for _ in plan.stock], [])
+    alone = [Group(kind.name, (), helper=helper)], [Group(kind.name, (), helper=helper)]
+    return _Relay(kind, max(plan.sessions, plan.few), *alone)
+
+
+async def _visit(stage: Stage, plan: Plan, load: Load, relay: _Relay, *, first: bool) -> None:
+    """Start a relay, open its calls, have it take one turn of each kind, and stop it."""
+    async with relay_process(relay.kind, stage.cores) as started:
+        calls: list[Call] = []
+        if first:
+            await _weigh(stage, plan, load, relay, started, calls)
+        await _open(load, started, calls, relay.many)
+        sizes = plan.stock if relay.kind.name == STOCK else (plan.sessions,)
+        for group, many in [*zip(relay.cpu, sizes, strict=True), *((group, plan.few) for group in relay.latency)]:
+            group.calls, group.pid = calls[:many], started.pid
+            if started.metrics:
+                group.during = lambda: scraped(stage.http, started.metrics)
+        await _measure(stage, plan, [*relay.cpu, *relay.latency])
+        await load.close(calls)
+        await load.settle(calls, _CLOSE_SECONDS * plan.waits)
+
+
+async def _measure(stage: Stage, plan: Plan, groups: Sequence[Group]) -> None:
+    await measure(stage.wire, stage.cores, groups, 1, plan.seconds, settle=SETTLE_SECONDS * plan.waits)
+
+
+async def _open(load: Load, started: Started, calls: list[Call], many: int) -> None:
+    while len(calls) < many:
+        calls.append(await load.open(started.door))
+
+
+async def _weigh(stage: Stage, plan: Plan, load: Load, relay: _Relay, started: Started, calls: list[Call]) -> None:
+    """Open the calls in two halves: the second shows what one session more costs, with sound in all."""
+    weights = []
+    before = Reading.take((started.pid,), stage.cores)
+    half = max(1, relay.many // 2)
+    for until in (half, relay.many):
+        await _open(load, started, calls, until)
+        async with talking(stage.wire, calls):
+            await asyncio.sleep(_FIRST_TALK_SECONDS * plan.waits)
+        processes = usages(started.pid)
+        weights.append((sum(each.rss_kb for each in processes), sum(each.threads for each in processes)))
+    (lighter, threads), (heavier, more_threads) = weights
+    relay.kb_per_session = (heavier - lighter) / max(1, relay.many - half)
+    relay.threads = threads, more_threads
+    relay.noise = before.noise_until(Reading.take((started.pid,), stage.cores), stage.cores)
 
 
 def kinds(service_url: str, plan: Plan) -> list[Kind]:
     """Every relay that is compared: ours, Go if there is one, stock."""
     go = [in_go(plan.go, service_url)] if plan.go else []
     return [*all_of_ours(service_url), *go, stock(service_url)]
-
-
-async def _fill(stage: Stage, relay: _Relay, many: int, seconds: float) -> None:
-    """Open the calls in two halves: the second shows what one session more costs, with sound in all."""
-    weights = []
-    before = Reading.take((relay.started.pid,), stage.cores)
-    for until in (max(1, many // 2), many):
-        while len(relay.calls) < until:
-            relay.calls.append(await stage.load.open(relay.started.door))
-        async with talking(stage.wire, relay.calls):
-            await asyncio.sleep(seconds)
-        processes = usages(relay.started.pid)
-        weights.append((sum(each.rss_kb for each in processes), sum(each.threads for each in processes)))
-    (first, threads), (second, more_threads) = weights
-    relay.kb_per_session = (second - first) / max(1, many - max(1, many // 2))
-    relay.threads = threads, more_threads
-    relay.noise = before.noise_until(Reading.take((relay.started.pid,), stage.cores), stage.cores)
-
-
-def _group(stage: Stage, relay: _Relay, many: int, plan: Plan) -> Group:
-    started = relay.started
-    group = Group(started.name, relay.calls[:many], started.pid)
-    if started.name == STOCK:
-        group.drain = _STOCK_DRAIN_SECONDS * plan.waits
-    if started.metrics:
-        group.during = lambda: scraped(stage.http, started.metrics)
-    return group
 
 
 @contextlib.asynccontextmanager
@@ -177,7 +195,7 @@ def latency_rows(groups: Sequence[Group], all_groups: Sequence[Group]) -> list[R
 def _memory_rows(relays: Sequence[_Relay]) -> list[Row]:
     found = []
     for relay in relays:
-        name, many = relay.started.name, len(relay.calls)
+        name, many = relay.kind.name, relay.many
         if many < 2:
             continue
         memory, threads = (None, None) if name in {GO, STOCK} else (_MEMORY, Promise(0.0))

@@ -1,4 +1,4 @@
-"""The load: calls with both their ends in this process, audio paced into both, arrivals timed."""
+"""The load: calls that are opened at some door and closed, their audio paced and timed at both ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import time
-from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,22 +13,15 @@ from typing import Any
 import aiohttp
 from aiortc import RTCCertificate
 
+from benchmarks.ends import Ends, Streams
+from benchmarks.pace import paced
 from benchmarks.peer import Peer, Remote
-from benchmarks.service import GA_DOOR, PREVIEW_CALL, Service
-from benchmarks.srtp import BUFFER
-from benchmarks.voice import FRAME_SECONDS, SpeechEdge, spoken_cycle, stamp_of, starts_speech
+from benchmarks.service import GA_DOOR, PREVIEW_CALL
 from benchmarks.wire import Wire
 
 _SETUP_SECONDS = 15.0
-# Having fallen this far behind (a core taken away from us), packets are left out, not sent in a burst; the phase stays.
-_LATE_SECONDS = 0.1
-_EDGE_LIMIT_NS = 600_000_000
-# How long the event loop may wait for its turn while audio is paced, and how many packets go out before one reads.
-_TURN_SECONDS = 0.002
-_BURST = 4
-# The packets whose times are kept: 20 s of one stream.
-_KEPT = 1_024
-_PROVEN_EACH = 64
+# From the order to talk to the first packet: a process that is told by a pipe begins with us.
+_BEGIN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,69 +34,6 @@ class Door:
     url: str
     key: str = ""
     preview: bool = False
-
-
-class Stream:
-    """One direction of a call: what its source sends, what its sink gets, how long that takes, in nanoseconds.
-
-    A packet on its way keeps its sequence number but for a constant. So one packet of each window, and one in 64 after
-    it, is decrypted to see which it is, and all others are known by their number.
-    """
-
-    def __init__(self, source: Peer, sink: Peer, cycle: list[bytes]) -> None:
-        self.sent = self.received = 0
-        self.timed = False
-        self.encoded_anew = False
-        self.times = array("q")
-        self._source = source
-        self._sink = sink
-        self._cycle = cycle
-        self._sent_ns = array("q", bytes(8 * _KEPT))
-        self._offset: int | None = None
-        self._speech_began_ns = 0
-        self._edge = SpeechEdge()
-
-    def send(self) -> None:
-        """Send the next packet."""
-        number = self.sent
-        sent_ns = self._source.send_audio(self._cycle[number % len(self._cycle)], number)
-        self._sent_ns[number % _KEPT] = sent_ns
-        if starts_speech(number):
-            self._speech_began_ns = sent_ns
-        self.sent = number + 1
-
-    def resume(self) -> None:
-        """Listen from now on, and prove the next packet: talk begins after a pause."""
-        self._sink.on_rtp = self._on_rtp
-        self._offset = None
-
-    def _on_rtp(self, size: int, arrival_ns: int) -> None:
-        sequence = BUFFER[2] << 8 | BUFFER[3]
-        offset = self._offset
-        if offset is None or not sequence % _PROVEN_EACH:
-            offset = self._prove(size, sequence, arrival_ns)
-            if offset is None:
-                return
-        self.received += 1
-        if self.timed:
-            self.times.append(arrival_ns - self._sent_ns[(sequence - offset) % _KEPT])
-
-    def _prove(self, size: int, sequence: int, arrival_ns: int) -> int | None:
-        """See which packet this is; None if it must be timed otherwise, or is none of ours."""
-        plain = self._sink.decrypt(size)
-        if not plain:
-            return None
-        number = stamp_of(BUFFER, plain)
-        self.encoded_anew = number is None
-        if number is not None:
-            self._offset = (sequence - number) & 0xFFFF
-            return self._offset
-        self._offset = None
-        self.received += 1
-        taken = arrival_ns - self._speech_began_ns
-        if self._edge.begins(plain) and self.timed and taken < _EDGE_LIMIT_NS:
-            self.times.append(taken)
-        return None
 
 
 class FirstSound:
@@ -141,21 +70,21 @@ class Call:
     """One conversation, open at both ends; its streams lead to the service and to the client."""
 
     client: Peer
-    service: Peer
+    ends: Ends
+    number: int
     clicks: Clicks
     sound: FirstSound
-    streams: tuple[Stream, Stream]
+    streams: Streams
 
 
 class Load:
-    """Opens calls at some door, whose far ends are in `service`, and closes them."""
+    """Opens calls at some door, whose far ends are `ends`, and closes them."""
 
-    def __init__(self, wire: Wire, service: Service, certificate: RTCCertificate, http: aiohttp.ClientSession) -> None:
+    def __init__(self, wire: Wire, ends: Ends, certificate: RTCCertificate, http: aiohttp.ClientSession) -> None:
         self.wire = wire
-        self.service = service
+        self._ends = ends
         self._certificate = certificate
         self._http = http
-        self._cycle = spoken_cycle()
         self.on_sent: Callable[[bytes], None] | None = None
         """Sees every datagram that a client opened from now on sends."""
 
@@ -198,11 +127,8 @@ class Load:
         await created.wait()
         clicks = Clicks(clicked - began, answered - clicked, opened - clicked, time.monotonic() - clicked)
         # Only now: with early upstream the door answers before the service does.
-        service = self.service.newest()
-        return Call(client, service, clicks, sound, (self._stream(client, service), self._stream(service, client)))
-
-    def _stream(self, source: Peer, sink: Peer) -> Stream:
-        return Stream(source, sink, self._cycle)
+        number, streams = await self._ends.join(client)
+        return Call(client, self._ends, number, clicks, sound, streams)
 
     async def mint(self, door: Door) -> str:
         """Obtain a key at a GA door."""
@@ -216,11 +142,7 @@ class Load:
 
     async def settle(self, calls: Sequence[Call], seconds: float) -> None:
         """Wait until the service's ends of closed calls are gone, and drop those that nobody hung up."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.gather(*(call.service.closed.wait() for call in calls))
-        for call in calls:
-            await self.service.drop(call.service)
+        await self._ends.settle([call.number for call in calls], seconds)
 
     async def _post(self, url: str, **request: Any) -> str:
         async with self._http.post(url, **request) as response:
@@ -236,39 +158,11 @@ async def talking(wire: Wire, calls: Sequence[Call], grain: float = 0.0) -> Asyn
 
     What is due within `grain` seconds leaves together: it saves the load most of its wake-ups.
     """
-    streams = [stream for call in calls for stream in call.streams]
-    for stream in streams:
-        stream.resume()
-    pacing = asyncio.create_task(_pace(wire, streams, grain))
-    try:
+    start = time.monotonic() + _BEGIN_SECONDS
+    async with contextlib.AsyncExitStack() as stack:
+        for ends in {call.ends for call in calls}:
+            numbers = [call.number for call in calls if call.ends is ends]
+            await stack.enter_async_context(ends.talking(numbers, grain, start))
+        streams = [stream for call in calls for stream in call.streams]
+        await stack.enter_async_context(paced(wire, streams, grain, start))
         yield
-        if pacing.done():
-            await pacing
-    finally:
-        pacing.cancel()
-        await asyncio.gather(pacing, return_exceptions=True)
-
-
-async def _pace(wire: Wire, streams: Sequence[Stream], grain: float) -> None:
-    many = len(streams)
-    apart = FRAME_SECONDS / many
-    start = turn = time.monotonic()
-    number = burst = 0
-    while True:
-        now = time.monotonic()
-        wait = start + number * apart - now
-        if now - turn > _TURN_SECONDS:
-            await asyncio.sleep(0)
-            turn = time.monotonic()
-        elif -wait > _LATE_SECONDS:
-            number += int(-wait / FRAME_SECONDS) * many
-        elif wait > 0:
-            wire.serve(min(max(wait, grain), _TURN_SECONDS))
-            burst = 0
-        elif burst == _BURST:
-            wire.serve(0.0)
-            burst = 0
-        else:
-            streams[number % many].send()
-            number += 1
-            burst += 1

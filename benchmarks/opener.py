@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.load import Call, Door, Load
+from benchmarks.service import Service
 from benchmarks.stage import run, stage
 
 _CLOSE_SECONDS = 1.0
@@ -39,8 +40,9 @@ class Opened:
 
 
 class _Opener:
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, service: Service) -> None:
         self._load = load
+        self._service = service
         self._under_way: set[asyncio.Task[None]] = set()
         self.opened = Opened()
 
@@ -65,7 +67,7 @@ class _Opener:
         """Wait for what is under way; what came of all since the last rest."""
         await asyncio.gather(*self._under_way)
         await asyncio.sleep(_CLOSE_SECONDS)
-        await self._load.service.drop_all()
+        await self._service.drop_all()
         told, self.opened = self.opened, Opened()
         return told
 
@@ -85,7 +87,7 @@ async def _obey() -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async with stage() as everything:
         print(json.dumps(everything.service.url), flush=True)
-        opener = _Opener(everything.load)
+        opener = _Opener(everything.load, everything.service)
         opening: asyncio.Task[None] | None = None
         while line := await reader.readline():
             order: dict[str, Any] | None = json.loads(line)

@@ -132,8 +132,8 @@ class Peer:
         self._wire.read(self._socket, self._on_datagram)
         self._reached.set()
 
-    def send_audio(self, payload: bytes, number: int) -> int:
-        """Send the next 20 ms, stamped with its number; the time just before it left, in nanoseconds."""
+    def send_audio(self, payload: bytes, number: int, leaves: Callable[[int], None] = lambda _at_ns: None) -> None:
+        """Send the next 20 ms, stamped with its number; `leaves` is told the time just before, in nanoseconds."""
         remote, transmit = self._remote, self._transmit
         if remote is None or transmit is None:
             raise ConnectionError("not connected")
@@ -144,14 +144,13 @@ class Peer:
         BUFFER[_RTP_HEADER.size : end] = payload
         stamp(BUFFER, end, number)
         datagram = transmit.protect(end)
-        sent_ns = time.monotonic_ns()
+        leaves(time.monotonic_ns())
         try:
             self._socket.send(datagram)
         except OSError:  # the relay has gone or has hung up: what is sent is lost
-            return sent_ns
+            return
         if self.on_sent is not None:
             self.on_sent(bytes(datagram))
-        return sent_ns
 
     def decrypt(self, size: int) -> int:
         """Decrypt the packet that `on_rtp` is being given; its new size, 0 if it is not this call's."""

@@ -135,10 +135,10 @@ async def _turn(wire: Wire, group: Group, cores: Cores, seconds: float, settle: 
         counts = [stream.received for stream in streams]
         before = Reading.take(pids, cores, group.helper)
         for stream in streams:
-            stream.timed = True
+            stream.time(on=True)
         await asyncio.sleep(seconds)
         for stream in streams:
-            stream.timed = False
+            stream.time(on=False)
         after = Reading.take(pids, cores, group.helper)
         arrived = [stream.received - count for stream, count in zip(streams, counts, strict=True)]
     await asyncio.sleep(group.drain)
@@ -149,8 +149,7 @@ async def _turn(wire: Wire, group: Group, cores: Cores, seconds: float, settle: 
         both = slice(2 * at, 2 * at + 2)
         lost = sum(max(0, one - other) for one, other in zip(talked[both], heard[both], strict=True))
         there, back = call.streams
-        calls.append(CallSlice(sum(arrived[both]), sum(talked[both]), lost, there.times[:], back.times[:]))
-        del there.times[:], back.times[:]
+        calls.append(CallSlice(sum(arrived[both]), sum(talked[both]), lost, there.take_times(), back.take_times()))
     threads = sum(process.threads for process in after.processes)
     return Slice(
         after.clock - before.clock, calls, before.cpu_until(after), threads, before.load_until(after),

@@ -132,10 +132,9 @@ class Watcher:
         told = await self.ask()
         streams = [stream for call in self.calls for stream in call.streams]
         sent, received = sum(each.sent for each in streams), sum(each.received for each in streams)
-        times = sorted(each for stream in streams for each in stream.times)
+        times = sorted(each for stream in streams for each in stream.take_times())
         for stream in streams:
-            stream.timed = True
-            del stream.times[:]
+            stream.time(on=True)
         processes = usages(self.relay.pid)
         return Sample(
             at=round(time.monotonic() - self.began, 1),

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import aiohttp
 from aiortc import RTCCertificate
 
+from benchmarks.ends import Ends, NearEnds
 from benchmarks.load import Load
 from benchmarks.machine import Cores, describe
 from benchmarks.service import Service
@@ -44,6 +45,11 @@ class Stage:
     service: Service
     load: Load
     http: aiohttp.ClientSession
+    certificate: RTCCertificate
+
+    def load_to(self, ends: Ends) -> Load:
+        """A load whose calls arrive elsewhere than at this stage's service."""
+        return Load(self.wire, ends, self.certificate, self.http)
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +62,8 @@ async def stage() -> AsyncIterator[Stage]:
     wire = Wire()
     try:
         async with Service(wire, certificate).served() as service, aiohttp.ClientSession() as http:
-            yield Stage(cores, wire, service, Load(wire, service, certificate, http), http)
+            load = Load(wire, NearEnds(service), certificate, http)
+            yield Stage(cores, wire, service, load, http, certificate)
     finally:
         wire.close()
         os.sched_setaffinity(0, usable)

@@ -133,9 +133,10 @@ class Diary:
     def stage_done(self, leg: LegName, stage: Stage, seconds: float) -> None:
         """Note that a stage was reached."""
         self.timeline.add(time.time(), Entry(Moment.STAGE, stage.value, leg, seconds))
-        self._stages[f"{leg.value}.{stage.value}"] = seconds
+        name = f"{leg.value}.{stage.value}"
+        self._stages[name] = seconds
         self._telemetry.sessions.stage_done(leg, stage, seconds)
-        self._trace.stage(f"{leg.value}.{stage.value}", seconds)
+        self._trace.stage(name, seconds)
 
     def entered(self, phase: Phase) -> None:
         """Note the phase that the session is in from now on."""

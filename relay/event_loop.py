@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
+
+# For files that are looked at and names that are resolved.
+_THREADS = 6
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -18,6 +23,17 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         uvloop = importlib.import_module("uvloop")
     except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    loop.set_default_executor(_threads())
     return loop
+
+
+def _threads() -> ThreadPoolExecutor:
+    """As many as there will ever be: started one by one they would come while sessions run, and look like growth."""
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="aside")
+    begun = Barrier(_THREADS)
+    for _ in range(_THREADS):
+        pool.submit(begun.wait)
+    return pool

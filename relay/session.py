@@ -57,7 +57,6 @@ from relay.rtc.upstream_ice import UpstreamIce
 
 __all__ = ["MediaPlane", "Session", "SessionHost"]
 
-_TICK_SECONDS = 1.0
 # Time for the client to read why its session ends, before its transport is closed.
 _END_NOTICE_SECONDS = 0.1
 _CLOSE_SECONDS = 2.0
@@ -80,8 +79,9 @@ class Session:
         self._refusal: ToldRefusal | None = None
         self._in_force = asyncio.Event()
         self._heard: set[LegName] = set()
-        self._transports: dict[LegName, str] = {}
-        self._tick: asyncio.TimerHandle | None = None
+        # What carries the client's leg and the service's, as told last.
+        self._carried_by: tuple[str | None, str | None] = (None, None)
+        self._tick_key: int | None = None
         # An end that was announced from outside, and when it comes in monotonic seconds.
         self._announced: tuple[EndReason, float] | None = None
         self._upstream_ice: UpstreamIce | None = None
@@ -144,6 +144,7 @@ class Session:
             try:
                 await self._close(reason)
             finally:
+                self._stop_ticking()
                 self._emit(Ended(reason, detail, self._bridge.counters()))
 
     async def _live(self) -> None:
@@ -165,7 +166,7 @@ class Session:
             self.end(EndReason.SERVICE_REFUSED, str(error))
             return
         self._emit(PhaseChanged(Phase.CONNECTING))
-        self._schedule_tick()
+        self._tick_key = self._plane.ticker.add(self._on_tick)
         if not await self._connected(peer, ice, service):
             return
         try:
@@ -233,10 +234,13 @@ class Session:
     def _note_transports(self) -> None:
         """Tell what carries each leg, when that is another than before."""
         upstream = None if self._upstream_ice is None else self._upstream_ice.transport
-        for leg, transport in ((LegName.DOWNSTREAM, self._client.transport), (LegName.UPSTREAM, upstream)):
-            if transport is not None and self._transports.get(leg) != transport:
-                self._transports[leg] = transport
+        now = (self._client.transport, upstream)
+        if now == self._carried_by:
+            return
+        for leg, transport, before in zip(LegName, now, self._carried_by, strict=True):
+            if transport is not None and transport != before:
                 self._emit(TransportUsed(leg, str(transport)))
+        self._carried_by = (now[0] or self._carried_by[0], now[1] or self._carried_by[1])
 
     # --- BridgeListener and ClientListener ---------------------------------------------------------------------------
 
@@ -274,9 +278,6 @@ class Session:
 
     # --- keeping and ending ------------------------------------------------------------------------------------------
 
-    def _schedule_tick(self) -> None:
-        self._tick = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._on_tick)
-
     def _on_tick(self) -> None:
         now, unix = time.monotonic(), time.time()
         self._bridge.tick(now, unix)
@@ -287,7 +288,10 @@ class Session:
                 self.end(reason)
         self._client.tick(now, unix)
         self._note_transports()
-        self._schedule_tick()
+
+    def _stop_ticking(self) -> None:
+        if self._tick_key is not None:
+            self._plane.ticker.remove(self._tick_key)
 
     def _take_limits(self, limits: LimitRules) -> None:
         """From the next tick on; what they allow counts from the session's beginning."""
@@ -306,8 +310,7 @@ class Session:
             await self._client.arrived(_ARRIVAL_SECONDS)
         if self._bridge.notify_end(reason, self._refusal):
             await asyncio.sleep(_END_NOTICE_SECONDS)
-        if self._tick is not None:
-            self._tick.cancel()
+        self._stop_ticking()
         try:
             # A peer that does not take our goodbye is left without it.
             with contextlib.suppress(TimeoutError):

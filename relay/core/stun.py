@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hmac
 from binascii import crc32
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import ip_address
-from struct import pack, unpack_from
+from ipaddress import IPv6Address
+from struct import Struct, pack
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -34,9 +33,16 @@ _KNOWN_REQUIRED = frozenset({_USERNAME, _MESSAGE_INTEGRITY, _PRIORITY, _USE_CAND
 _COMPREHENSION_OPTIONAL = 0x8000
 _INTEGRITY_LENGTH = 20
 _FINGERPRINT_XOR = 0x5354554E
-_IPV4 = 4
-_FAMILY_IPV4 = 1
-_ADDRESS_BYTES = {_FAMILY_IPV4: 4, 2: 16}
+_FAMILY_IPV4, _FAMILY_IPV6 = 1, 2
+_ADDRESS_BYTES = {_FAMILY_IPV4: 4, _FAMILY_IPV6: 16}
+_COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
+_HEADER = Struct("!HH4s")
+_ATTRIBUTE_HEAD = Struct("!HH")
+_SHORT = Struct("!H")
+_WORD = Struct("!I")
+_FAMILY_AND_PORT = Struct("!BBH")
+_INTEGRITY_HEAD = _ATTRIBUTE_HEAD.pack(_MESSAGE_INTEGRITY, _INTEGRITY_LENGTH)
+_FINGERPRINT_HEAD = _ATTRIBUTE_HEAD.pack(_FINGERPRINT, 4)
 
 
 class StunError(IntEnum):
@@ -89,7 +95,7 @@ def parse_binding_request(data: bytes) -> BindingRequest | None:
     names = _usernames(data, found.get(_USERNAME, 0))
     if names is None or not integrity_at:
         return None
-    unknown = tuple(each for each in found if each < _COMPREHENSION_OPTIONAL and each not in _KNOWN_REQUIRED)
+    unknown = tuple([each for each in found if each < _COMPREHENSION_OPTIONAL and each not in _KNOWN_REQUIRED])
     return BindingRequest(
         data[8:20], *names, _USE_CANDIDATE in found, _ICE_CONTROLLED in found, integrity_at, unknown,
         int.from_bytes(_value(data, found.get(_PRIORITY, 0))[:4], "big"), _ICE_CONTROLLING in found,
@@ -119,37 +125,39 @@ def _message_type(data: bytes) -> int | None:
     size = len(data)
     if size < HEADER_LENGTH or size % 4:
         return None
-    kind, length, cookie = unpack_from("!HHI", data)
-    return int(kind) if cookie == MAGIC_COOKIE and length == size - HEADER_LENGTH else None
+    kind, length, cookie = _HEADER.unpack_from(data)
+    return int(kind) if cookie == _COOKIE and length == size - HEADER_LENGTH else None
 
 
 def _authenticated_attributes(data: bytes) -> dict[int, int] | None:
     """Where each attribute is that MESSAGE-INTEGRITY covers (all, without one); None if the message is malformed."""
     size = len(data)
     found: dict[int, int] = {}
-    for kind, at, end in _attributes(data):
-        if end > size or (kind == _FINGERPRINT and not _is_fingerprint(data, at, end)):
+    covered = True
+    at = HEADER_LENGTH
+    while at < size:
+        kind, length = _ATTRIBUTE_HEAD.unpack_from(data, at)
+        end = at + 4 + length
+        if end > size:
             return None
-        # RFC 8489 section 14.5: what follows MESSAGE-INTEGRITY is not authenticated, ignore it.
-        if kind == _FINGERPRINT or _MESSAGE_INTEGRITY not in found:
+        if kind == _FINGERPRINT:
+            if not _is_fingerprint(data, at, end):
+                return None
             found[kind] = at
-    at = found.get(_MESSAGE_INTEGRITY, 0)
-    return None if at and len(_value(data, at)) != _INTEGRITY_LENGTH else found
+        elif covered:
+            found[kind] = at
+            if kind == _MESSAGE_INTEGRITY:
+                if length != _INTEGRITY_LENGTH:
+                    return None
+                # RFC 8489 section 14.5: what follows MESSAGE-INTEGRITY is not authenticated, ignore it.
+                covered = False
+        at = end + (-length & 3)
+    return found
 
 
 def _value(data: bytes, at: int) -> bytes:
     """The value of the attribute at an offset; empty for offset 0, which stands for one that is not there."""
-    return data[at + 4 : at + 4 + unpack_from("!H", data, at + 2)[0]] if at else b""
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each attribute as its type, its offset and the offset of its end; the last may end outside the message."""
-    at = HEADER_LENGTH
-    while at < len(data):
-        kind, length = unpack_from("!HH", data, at)
-        end = at + 4 + length
-        yield kind, at, end
-        at = end + (-length % 4)
+    return data[at + 4 : at + 4 + _SHORT.unpack_from(data, at + 2)[0]] if at else b""
 
 
 def _usernames(data: bytes, at: int) -> tuple[str, str] | None:
@@ -161,7 +169,10 @@ def _usernames(data: bytes, at: int) -> tuple[str, str] | None:
 
 def _is_fingerprint(data: bytes, at: int, end: int) -> bool:
     # RFC 8489 section 14.7: FINGERPRINT is the last attribute.
-    return end == len(data) == at + 8 and unpack_from("!I", data, at + 4)[0] == _fingerprint(data[:at])
+    if not end == len(data) == at + 8:
+        return False
+    # The length as it is: it includes the attribute, and nothing follows it.
+    return bool(_WORD.unpack_from(data, at + 4)[0] == crc32(data[:at]) ^ _FINGERPRINT_XOR)
 
 
 def is_authentic(data: bytes, message: BindingRequest | BindingResponse, key: bytes) -> bool:
@@ -173,7 +184,7 @@ def is_authentic(data: bytes, message: BindingRequest | BindingResponse, key: by
     if not at:
         return False
     length = at - HEADER_LENGTH + 4 + _INTEGRITY_LENGTH
-    expected = hmac.digest(key, data[:2] + pack("!H", length) + data[4:at], "sha1")
+    expected = hmac.digest(key, data[:2] + _SHORT.pack(length) + data[4:at], "sha1")
     return hmac.compare_digest(expected, data[at + 4 : at + 4 + _INTEGRITY_LENGTH])
 
 
@@ -207,37 +218,39 @@ def binding_error(transaction_id: bytes, error: StunError, key: bytes, unknown: 
 
 def _signed(kind: int, transaction_id: bytes, body: bytes, key: bytes) -> bytes:
     # RFC 8489 section 14.5: the length covers MESSAGE-INTEGRITY itself, then FINGERPRINT is added.
-    header = pack("!HHI", kind, len(body) + 24, MAGIC_COOKIE) + transaction_id
-    body += pack("!HH", _MESSAGE_INTEGRITY, _INTEGRITY_LENGTH) + hmac.digest(key, header + body, "sha1")
-    message = pack("!HHI", kind, len(body) + 8, MAGIC_COOKIE) + transaction_id + body
-    return message + pack("!HHI", _FINGERPRINT, 4, _fingerprint(message, adjusted=True))
-
-
-def _fingerprint(data: bytes, *, adjusted: bool = False) -> int:
-    if not adjusted:
-        data = data[:2] + pack("!H", len(data) - HEADER_LENGTH + 8) + data[4:]
-    return crc32(data) ^ _FINGERPRINT_XOR
+    size = len(body) + 4 + _INTEGRITY_LENGTH
+    signature = hmac.digest(key, _HEADER.pack(kind, size, _COOKIE) + transaction_id + body, "sha1")
+    head = _HEADER.pack(kind, size + 8, _COOKIE)
+    message = head + transaction_id + body + _INTEGRITY_HEAD + signature + _FINGERPRINT_HEAD
+    return message + _WORD.pack(crc32(message[:-4]) ^ _FINGERPRINT_XOR)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
-    return pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
+    size = len(value)
+    return _ATTRIBUTE_HEAD.pack(kind, size) + value + bytes(-size & 3)
 
 
 def _xor_mapped_address(address: Address, transaction_id: bytes) -> bytes:
     # RFC 8489 section 14.2; a scope id is no part of the address.
-    ip = ip_address(address[0].partition("%")[0])
-    family = _FAMILY_IPV4 if ip.version == _IPV4 else 2
-    packed = _masked(ip.packed, transaction_id)
-    return _attribute(_XOR_MAPPED_ADDRESS, pack("!BBH", 0, family, address[1] ^ (MAGIC_COOKIE >> 16)) + packed)
+    host = address[0]
+    if ":" in host:
+        family, packed = _FAMILY_IPV6, IPv6Address(host.partition("%")[0]).packed
+    else:
+        # ipaddress takes ten times as long, and an answer to a check is made for each session every few seconds.
+        family, packed = _FAMILY_IPV4, bytes(map(int, host.split(".")))
+    head = _FAMILY_AND_PORT.pack(0, family, address[1] ^ (MAGIC_COOKIE >> 16))
+    return _attribute(_XOR_MAPPED_ADDRESS, head + _masked(packed, transaction_id))
 
 
 def _unxor(value: bytes, transaction_id: bytes) -> Address | None:
     if len(value) < 4 or len(value) - 4 != _ADDRESS_BYTES.get(value[1]):  # noqa: PLR2004 - family and port come first
         return None
     port = int.from_bytes(value[2:4], "big") ^ (MAGIC_COOKIE >> 16)
-    return str(ip_address(_masked(value[4:], transaction_id))), port
+    plain = _masked(value[4:], transaction_id)
+    return (".".join(map(str, plain)) if value[1] == _FAMILY_IPV4 else str(IPv6Address(plain))), port
 
 
 def _masked(packed: bytes, transaction_id: bytes) -> bytes:
-    mask = pack("!I", MAGIC_COOKIE) + transaction_id
-    return bytes(a ^ b for a, b in zip(packed, mask, strict=False))
+    size = len(packed)
+    mask = (_COOKIE + transaction_id)[:size]
+    return (int.from_bytes(packed, "big") ^ int.from_bytes(mask, "big")).to_bytes(size, "big")

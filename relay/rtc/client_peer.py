@@ -80,7 +80,7 @@ class ClientPeer:
     def transport(self) -> str | None:
         """What carries it now; None before a path is proven."""
         path = self.agent.selected
-        return None if path is None else path.transport.value
+        return None if path is None else path.transport
 
     def last_sign(self, now: float) -> float:
         """When the peer last proved to be there, as seen from one call to the next, in monotonic seconds.

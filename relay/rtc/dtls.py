@@ -162,17 +162,19 @@ class DtlsSession:
         return self._srtp
 
     def feed(self, datagram: bytes) -> None:
-        """Take one DTLS datagram, record by record: each is read whole before the next, and none piles up.
+        """Take one DTLS datagram; after the handshake each record is read whole before the next, and none piles up.
 
         A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
         """
-        shaking = self._state is DtlsState.CONNECTING
+        if self._state is DtlsState.CONNECTING:
+            self._take_flight(datagram)
+            return
         for record in records(datagram):
             if self._state is DtlsState.CONNECTED and record[0] == _APPLICATION_DATA:
                 # The way of nearly all records.
                 lib.BIO_write(self._into, record, len(record))
                 self._read()
-            elif self._state in _OVER or (record[0] == _ALERT and record[3:5] == b"\0\0"):
+            elif self._state in _OVER or _is_plain_alert(record):
                 self._dropped[DropCause.DTLS_REFUSED] += 1
             elif self._state is not DtlsState.NEW:
                 self._take(record)
@@ -180,8 +182,6 @@ class DtlsSession:
                 self._early.append(record)
             else:
                 self._dropped[DropCause.DTLS_QUEUE_FULL] += 1
-        if shaking:
-            self._set_timer()
 
     def send(self, data: bytes) -> bool:
         """Send one message of the association; False if the connection is not there or has ended."""
@@ -210,6 +210,16 @@ class DtlsSession:
         self._early.clear()
 
     # --- one record --------------------------------------------------------------------------------------------------
+
+    def _take_flight(self, datagram: bytes) -> None:
+        """Take the records of a handshake's datagram at once, so that OpenSSL is asked once for each flight."""
+        found = records(datagram)
+        taken = [record for record in found if not _is_plain_alert(record)]
+        if len(taken) < len(found):
+            self._dropped[DropCause.DTLS_REFUSED] += len(found) - len(taken)
+        if taken:
+            self._take(b"".join(taken))
+        self._set_timer()
 
     def _take(self, record: bytes) -> None:
         lib.BIO_write(self._into, record, len(record))
@@ -360,6 +370,10 @@ class DtlsSession:
 
 
 _OVER = frozenset({DtlsState.FAILED, DtlsState.CLOSED})
+
+
+def _is_plain_alert(record: bytes) -> bool:
+    return record[0] == _ALERT and record[3:5] == b"\0\0"
 
 
 def _nobody() -> None:

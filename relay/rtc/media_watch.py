@@ -31,20 +31,22 @@ class MediaWatch:
     def tick(self, legs: Mapping[LegName, Leg], *, flowing: bool) -> None:
         """Once a second; `flowing` while what comes in on one leg goes out on the other."""
         self._ticks += 1
-        came = {name: self._window(leg).second() for name, leg in legs.items()}
-        for name, leg in legs.items():
-            leg.backpressure_seconds += bool(leg.waiting_bytes)
-            if flowing and not came[name] and any(came.values()):
+        windows = [(self._window(leg), leg) for leg in legs.values()]
+        came = [window.second() for window, _ in windows]
+        for (window, leg), number in zip(windows, came, strict=True):
+            if leg.waiting_bytes:
+                leg.backpressure_seconds += 1
+            if flowing and not number and any(came):
                 leg.one_way_seconds += 1
-            if self._window(leg).stamped(leg.fileno()) and flowing:
-                self._time_next(leg)
+            if window.stamped(leg.fileno()) and flowing:
+                self._time_next(window)
         if self._ticks % _TICKS_PER_SAMPLE == 0:
             self.finish()
 
     def answer_begins(self, upstream: Leg, speech_stopped: float) -> None:
         """Time the service's next packet, the first of an answer to speech that stopped then, in Unix seconds."""
         self._speech_stopped = speech_stopped
-        self._time_next(upstream)
+        self._time_next(self._window(upstream))
 
     def finish(self) -> None:
         """Tell what there is until now."""
@@ -64,8 +66,8 @@ class MediaWatch:
         if sample is not None:
             self._tell(sample)
 
-    def _time_next(self, leg: Leg) -> None:
-        window, stream = self._window(leg), leg.stream
+    def _time_next(self, window: _Window) -> None:
+        leg, stream = window.leg, window.leg.stream
         inner = stream.forward
         if inner is window.timer:
             return  # no packet came since the last time

@@ -11,6 +11,7 @@ from relay.core.rtp import DropCause
 from relay.core.sdp_build import LocalCandidate
 from relay.rtc.dtls import SharedCertificate
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
+from relay.rtc.ticker import Ticker
 
 
 class MediaPort(Protocol):
@@ -32,9 +33,10 @@ class MediaPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MediaPlane:
-    """The public port, where it is reached, the certificate, the ways out to the service."""
+    """The public port and where it is reached, the certificate, the ways out to the service, the sessions' second."""
 
     endpoint: MediaPort
     candidates: tuple[LocalCandidate, ...]
     certificate: SharedCertificate
     egress: EgressSettings = field(default_factory=EgressSettings)
+    ticker: Ticker = field(default_factory=Ticker)

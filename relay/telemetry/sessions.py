@@ -14,6 +14,7 @@ from relay.telemetry.words import CALL_DOORS, DOORS, LEGS, REASONS, SETUP_FAILUR
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from prometheus_client import Histogram
     from structlog.typing import FilteringBoundLogger
 
     from relay.core.lifecycle import Dialect, LegName, Phase, SessionCounters, Stage
@@ -46,6 +47,8 @@ class SessionTelemetry:
         self._setup_stage = families.histogram(
             "relay_setup_stage_seconds", "Time to reach a stage of set-up", STAGE_BUCKETS, "leg", "stage"
         )
+        # Looked up once: nine stages are told of each session.
+        self._stages: dict[tuple[LegName, Stage], Histogram] = {}
         self._early = families.counter(
             "relay_early_sessions_total",
             "Sessions begun when a key is minted",
@@ -105,7 +108,11 @@ class SessionTelemetry:
 
     def stage_done(self, leg: LegName, stage: Stage, seconds: float) -> None:
         """Record how long a stage of set-up took."""
-        self._setup_stage.labels(fold(leg, LEGS), fold(stage, STAGES)).observe(seconds)
+        observed = self._stages.get((leg, stage))
+        if observed is None:
+            observed = self._setup_stage.labels(fold(leg, LEGS), fold(stage, STAGES))
+            self._stages[leg, stage] = observed
+        observed.observe(seconds)
 
     def setup_failed(self, leg: LegName, stage: Stage, reason: str) -> None:
         """Record that set-up failed in a stage, for an end reason or an error code."""

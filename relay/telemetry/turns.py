@@ -25,6 +25,7 @@ class TurnTelemetry:
     def __init__(self, families: Families, deployments: Names, prices: Mapping[str, Mapping[str, float]]) -> None:
         self._deployments = deployments
         self._prices = prices
+        self._expected: set[str] = set()
         self._latency = families.histogram(
             "relay_turn_latency_seconds", "From the end of speech to the answer's first packet", _LATENCY_BUCKETS,
             "deployment",
@@ -42,6 +43,9 @@ class TurnTelemetry:
     def expect(self, deployment: str) -> None:
         """Have a deployment's counters at 0 before it is heard: Prometheus does not see a first count."""
         label = fold(deployment, self._deployments)
+        if label in self._expected:
+            return
+        self._expected.add(label)
         self._interruptions.labels(label)
         for status in TURN_STATUSES:
             self._turns.labels(label, status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from types import SimpleNamespace
 
 from relay import event_loop
@@ -35,3 +36,17 @@ def test_without_it_asyncios_own_does(monkeypatch):
 
     event_loop.run(main())
     assert seen[0].startswith("asyncio.")
+
+
+def test_no_thread_is_started_while_it_runs():
+    seen = []
+
+    async def main():
+        seen.append(set(threading.enumerate()))
+        await asyncio.gather(*(asyncio.to_thread(seen.append, set(threading.enumerate())) for _ in range(20)))
+        seen.append(set(threading.enumerate()))
+
+    before = set(threading.enumerate())
+    event_loop.run(main())
+    assert all(threads == seen[0] for threads in seen)
+    assert set(threading.enumerate()) == before
