@@ -235,7 +235,9 @@ async def test_who_is_confined_makes_keys_of_the_own_tenant_only(world):
 
 async def test_every_refused_change_is_written_down_with_who_tried(world):
     viewer = world.office.token(Role.VIEWER, name="eve")
-    changes = [way for way in world.ways if way.method != "GET"]
+    # Looking whether something would be good changes nothing, and is no row.
+    asked = {"/policies/check", "/policies/dry-run"}
+    changes = [way for way in world.ways if way.method != "GET" and way.path not in asked]
     for way in changes:
         await world.office.ask(way.method, way.url, viewer)
     query = {"actor": (await world.office.ask("GET", "/me", viewer)).json["name"], "accepted": "false"}
@@ -244,6 +246,7 @@ async def test_every_refused_change_is_written_down_with_who_tried(world):
     assert {(row["role"], row["body"]["status"], row["body"]["code"]) for row in rows} == {("viewer", 403, "forbidden")}
     assert {row["action"] for row in rows} == {
         "drain", "session.end", "tenant.end", "kill_switch", "key.create", "key.rotate", "key.revoke",
+        "policy.publish", "policy.rollback",
     }  # fmt: skip
     assert (await world.office.ask("GET", "/audit/verify")).json["ok"] is True
     assert not (await world.office.ask("GET", "/status")).json["draining"]

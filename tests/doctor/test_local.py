@@ -47,6 +47,7 @@ def test_what_is_missing_to_serve_and_what_is_only_worth_a_warning():
         "RELAY_UPSTREAM_API_KEY": CANARY,
         "RELAY_CLIENT_KEYS": CANARY,
         "RELAY_INSTRUCTIONS": "Be brief.",
+        "RELAY_STORE_URL": "sqlite:////tmp/relay.db",
     }
     _, found = configuration(None, environ)
     assert statuses(found) == [Status.OK, Status.WARN, Status.WARN]

@@ -293,7 +293,7 @@ async def test_two_hundred_set_ups_with_a_member_that_comes_and_goes_leave_no_ca
         found = await asyncio.gather(*(set_up(number) for number in range(SET_UPS)))
         assert {*found} == {201, None}, "a failing member was felt by somebody"
         assert gone > 10
-        await until(lambda: not world.relay.registry.counters(), 60)
+        await until(lambda: not world.relay.registry.live.counters(), 60)
         for service in (world.north, world.south):
             calls = [call for call in service.state()["calls"] if call["call_id"]]
             assert len(calls) > 10

@@ -140,7 +140,7 @@ async def test_a_session_that_began_early_has_its_place_hands_it_over_and_gives_
     registry.prepare(early_request("second"), 60.0)
     # The offer comes while the place is still being taken, and finds it.
     opened = await registry.open(replace(asked, offer="v=0"))
-    assert list(registry.counters()) == [opened.session_id]
+    assert list(registry.live.counters()) == [opened.session_id]
     with_another = replace(early_request("third"), offer="v=0")
     assert registry.hang_up(opened.session_id, "alice")
     await registry._live[opened.session_id][1]
@@ -148,7 +148,7 @@ async def test_a_session_that_began_early_has_its_place_hands_it_over_and_gives_
     # Another one is asked for than was begun: the place of the one that is given up serves it.
     registry.prepare(early_request("third"), 60.0)
     await asyncio.wait(set(registry._preparing.values()))
-    [early] = registry.counters()
+    [early] = registry.live.counters()
     opened = await registry.open(replace(with_another, model="n"))
     assert opened.session_id != early
     assert registry.hang_up(opened.session_id, "alice")

@@ -28,6 +28,7 @@ export const END_REASONS = [
   "policy_idle",
   "policy_unrecorded",
   "policy_disclosed",
+  "policy_region",
   "quota_time",
   "quota_tokens",
   "quota_cost",
