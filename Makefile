@@ -10,7 +10,7 @@ SOAK_SECONDS ?= 600
 BENCH_OPTIONS := $(if $(filter quick,$(BENCH)),--quick) $(if $(GO_RELAY),--go "$(GO_RELAY)") $(if $(UPDATE),--update) \
 	$(if $(BENCH_NICE),--nice $(BENCH_NICE))
 
-.PHONY: demo run test network stores contract operations monitoring deployment check static bench bench-events bench-network soak fuzz format \
+.PHONY: demo run test network stores contract long operations monitoring deployment check static bench bench-events bench-network soak fuzz format \
 	clean help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make network run sessions through networks that block, lose, delay and translate (needs root)"
 	@echo "make stores  run the store's tests on a real PostgreSQL"
 	@echo "make contract   ask the admin API whatever its description allows"
+	@echo "make long    many sessions one after the other, and every benchmark for a moment"
 	@echo "make operations   test alerts and dashboards on a running deployment (needs prometheus and root)"
 	@echo "make monitoring   write rules, their tests and dashboards from deploy/monitoring"
 	@echo "make deployment  check image, compose file, manifests and unit with tools that are installed for it"
@@ -42,7 +43,7 @@ run: $(STAMP)
 	$(BIN)/relay serve
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not browser and not network and not operations and not stores and not contract"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not browser and not network and not operations and not stores and not contract and not long"
 	$(BIN)/python -m pytest -m "browser and not network"  # alone: real sound in real time does not share a core well
 
 network: $(STAMP)
@@ -53,6 +54,9 @@ stores: $(STAMP)
 
 contract: $(STAMP)
 	$(BIN)/python -m pytest -m contract
+
+long: $(STAMP)
+	$(BIN)/python -m pytest -m long
 
 operations: $(STAMP)
 	$(BIN)/python -m pytest -m operations

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import hostile, idle
 
 
+@pytest.mark.long
 async def test_sessions_are_measured_in_quiet_and_under_attack(run, tmp_path):
     target = tmp_path / "figures.json"
     sizes = ("--sessions", "2", "--seconds", "1", "--rate", "2000")
@@ -31,6 +32,7 @@ async def test_sessions_are_measured_in_quiet_and_under_attack(run, tmp_path):
     assert "strangers" in out
 
 
+@pytest.mark.long
 async def test_idle_sessions_are_measured(run, tmp_path):
     target = tmp_path / "figures.json"
     sizes = ("--sessions", "4", "--steps", "2", "--seconds", "1", "--settle", "0.5")

@@ -45,6 +45,7 @@ SIGNED = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("section", FIGURES)
 async def test_each_section_fills_its_rows(run, tmp_path, section, monkeypatch):
     target = tmp_path / "figures.json"
@@ -79,6 +80,7 @@ def test_a_forwarder_can_be_asked_for(monkeypatch):
     assert [kind.environment[FORWARDER_ENV] for kind in all_of_ours("http://127.0.0.1:9")] == ["python"]
 
 
+@pytest.mark.long
 async def test_a_soak_sees_every_session_go(run, tmp_path):
     target = tmp_path / "figures.json"
     sizes = ("--seconds", "4", "--sessions", "2", "--rate", "2", "--hold", "1", "--every", "1", "--abrupt", "0")
@@ -100,7 +102,7 @@ async def test_judging_events_is_timed(run):
     assert min(figures) > 0
 
 
-@pytest.mark.parametrize("direction", [(), ("--upward", "--delayed")])
+@pytest.mark.parametrize("direction", [(), pytest.param(("--upward", "--delayed"), marks=pytest.mark.long)])
 async def test_forwarding_events_is_timed(run, direction):
     code, out, err = await run("benchmarks.event_path", "--sessions", "2", "--seconds", "1", *direction)
     assert code == 0, err

@@ -264,7 +264,7 @@ FAULTS = [{"mint": "429"}, {"call": "500"}, {"call": "drop"}, {"mint": "503"}, {
 SET_UPS, AT_ONCE = 200, 8
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.long
 async def test_two_hundred_set_ups_with_a_member_that_comes_and_goes_leave_no_call():
     chance = random.Random(3)
     # The pool's clock runs ahead, and set-ups have their time by it; who vanished is not waited for.

@@ -38,6 +38,7 @@ async def governed(tmp_path: Path, **documents: str) -> AsyncIterator[Watch]:
         "decision_log": DecisionLogSettings(directory=str(tmp_path / "log")),
     }
     async with watched(**settings) as watch:
+        watch.world.relay.policies._poll_seconds = 0.05
         yield watch
 
 

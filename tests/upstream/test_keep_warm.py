@@ -53,7 +53,7 @@ async def set_ups(service, upstream, times: int, pause: float) -> None:
 
 
 async def test_set_ups_further_apart_than_connections_may_idle_find_one_open(service, warm):
-    await set_ups(service, warm(Warmth(idle_seconds=1.0, refresh_seconds=0.25, in_use_seconds=60.0)), 5, 1.2)
+    await set_ups(service, warm(Warmth(idle_seconds=0.6, refresh_seconds=0.15, in_use_seconds=60.0)), 5, 0.7)
     assert len(posts(service)) == 10
     # One, and one more when this machine took us away from a refreshing for too long.
     assert connections(service) <= 3

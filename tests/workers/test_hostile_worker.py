@@ -146,7 +146,6 @@ async def test_a_worker_that_is_leaving_is_given_no_session(monkeypatch):
 
 
 async def test_a_worker_that_does_not_leave_is_killed(monkeypatch):
-    monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2)
     monkeypatch.setattr(worker_module, "EXIT_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     async with pool_of(monkeypatch, program(frame(READY), deaf)) as pool:
@@ -349,6 +348,8 @@ def test_what_a_session_cannot_tell_is_refused():
 
 
 @pytest.fixture(autouse=True)
-async def nobody_waits_forever():
+async def nobody_waits_forever(monkeypatch):
+    # These workers do not know how to leave.
+    monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2)
     async with asyncio.timeout(60):
         yield

@@ -160,6 +160,7 @@ async def test_policies_reach_sessions_in_workers(tmp_path):
     """`apply: live`, a limit, the kill switch: one after the other, each in both workers."""
     policies = put(tmp_path / "policies", base=document())
     async with watched(workers=TWO, policy=PolicySettings(documents=str(policies))) as watch:
+        watch.world.relay.policies._poll_seconds = 0.05
         async with two_talking(watch) as clients:
             put(policies, base=document(text=OTHER_TEXT, apply="live", responses={"overrides": "refuse"}))
             await watch.world.simulator.until(
@@ -234,7 +235,7 @@ async def test_a_killed_worker_takes_its_sessions_alone_with_it_and_is_replaced(
 
 async def test_a_stuck_worker_is_killed_and_replaced(monkeypatch):
     monkeypatch.setattr(module, "MOST_UNANSWERED", 8)
-    monkeypatch.setattr(module, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.3)
     async with watched(workers=TWO) as watch:
         relay = watch.world.relay
         async with two_talking(watch) as (first, second):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from relay.api.admin.answers import answer
@@ -65,12 +66,15 @@ def openapi_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
 def openapi_route(routes: Iterable[Route], version: str) -> Route:
     """The route that serves the document of these routes and of itself."""
 
+    @cache
+    def document() -> dict[str, Any]:
+        return openapi_document([*routes, route], version)
+
     async def serve(_request: web.Request, _administrator: Administrator) -> web.Response:
-        return answer(document)
+        return answer(document())
 
     schema = obj({"openapi": {"type": "string"}}, closed=False)
     route = Route("GET", "/openapi.json", None, serve, "This document", answer_schema=schema)
-    document = openapi_document([*routes, route], version)
     return route
 
 
