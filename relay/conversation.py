@@ -39,10 +39,8 @@ from relay.core.lifecycle import (
 )
 from relay.core.live_session import LiveSession
 from relay.core.policy import Composed, ConfigRefusal, EffectivePolicy, compose
-from relay.core.policy_impact import GovernedSession
 from relay.core.policy_rules import LimitRules
 from relay.core.quota import TokenBucket
-from relay.core.timeline import Timeline
 from relay.core.wish_record import wish_decision
 from relay.diary import Diary
 from relay.errors import ApiError, EndReason, ErrorCode
@@ -88,6 +86,7 @@ class Conversation:
     """One session from admission to record. `opened` is done once the service accepted it, or with the ApiError.
 
     One that begins without an offer is `opened` when its client is answered; `refusal` is why it came to nothing.
+    `ending` is done once the end is decided; never for a session whose media side did not begin.
     """
 
     def __init__(
@@ -103,6 +102,7 @@ class Conversation:
         self.owner = request.owner
         self.policy = policy
         self.opened: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
+        self.ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self.refusal: ApiError | None = None
         self._request = request
         self._limits = limits
@@ -116,47 +116,19 @@ class Conversation:
         self._policy_limits = policy.limits
         self._negotiated: asyncio.Future[Negotiated] = asyncio.get_running_loop().create_future()
         self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ending: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._reoffers = Reoffers()
         self._stats_rate = TokenBucket(1 / _STATS_SECONDS, _STATS_AT_ONCE, time.monotonic())
-        self._diary = Diary(session_id, request, policy, telemetry)
-
-    @property
-    def governed(self) -> GovernedSession | None:
-        """For whom it runs and under which policy; None: it waits for its first client, and would be begun anew."""
-        request = self._request
-        if request.offer is None:
-            return None
-        return GovernedSession(self.session_id, request.identity, request.model_asked, self.policy)
-
-    @property
-    def tenant(self) -> str:
-        """Whose session it is."""
-        return self._request.identity.tenant
-
-    @property
-    def timeline(self) -> Timeline:
-        """What happened in it so far."""
-        return self._diary.timeline
+        self.diary = Diary(session_id, request, policy, telemetry)
 
     def view(self) -> LiveSession:
         """What is known of it now."""
-        return self._diary.view(self.counters())
+        return self.diary.view(self.counters())
 
     @property
     def rules(self) -> LimitRules:
         """The policy's limits that hold now."""
         return self._policy_limits
-
-    @property
-    def ending(self) -> asyncio.Future[EndReason]:
-        """Done once the end is decided; never for a session whose media side did not begin."""
-        return self._ending
-
-    def count_usage(self, on_used: Callable[[int, float], None]) -> None:
-        """Say who hears of tokens and US dollars as they are used."""
-        self._diary.on_used = on_used
 
     def end(self, reason: EndReason, detail: str = "") -> None:
         """End the session; the first reason wins."""
@@ -164,26 +136,26 @@ class Conversation:
 
     def warn_ending(self, reason: EndReason, seconds_left: int) -> None:
         """Tell the client that its session will end."""
-        self._diary.noticed(reason, seconds_left)
+        self.diary.noticed(reason, seconds_left)
         self._command(NoticeEnding(reason, seconds_left))
 
     async def reoffer(self, offer: str) -> str:
         """The answer to an offer that the client makes to its running session. Raises ApiError."""
-        if self._session is None or self._ending.done():
+        if self._session is None or self.ending.done():
             raise no_such_call()
         return await self._reoffers.ask(lambda number: self._command(Reoffered(number, offer)))
 
     async def meet(self, request: OpenRequest, offer: str) -> Opened:
         """Answer the client of a session that began without it, at once. Raises ApiError, and ends the session."""
-        if self.opened.done() or self._ending.done():
+        if self.opened.done() or self.ending.done():
             raise self._gone()
-        self._request = self._diary.request = request
+        self._request = self.diary.request = request
         try:
             answer = await self._reoffers.ask(
                 lambda number: self._command(ClientOffered(number, offer, request.webrtc_filter))
             )
         except ApiError as refusal:
-            if self._ending.done():
+            if self.ending.done():
                 raise self._gone() from None
             self._answer_door(refusal)
             self.end(EndReason.OFFER_REFUSED, refusal.code.value)
@@ -215,7 +187,7 @@ class Conversation:
                 deployment=self.policy.deployment,
                 transcription_deployment=self.policy.transcription_deployment,
             )
-            self._diary.policy_replaced(self.policy)
+            self.diary.policy_replaced(self.policy)
             self._policy_limits = policy.limits
             self._command(ReplacePolicy(self.policy))
             self._look_where_it_is()
@@ -228,7 +200,7 @@ class Conversation:
         if not self._stats_rate.take(time.monotonic()):
             retry = {"retry-after": str(_STATS_SECONDS)}
             raise ApiError(429, ErrorCode.RATE_LIMIT_EXCEEDED, "Too many reports.", headers=retry)
-        self._diary.client_reported(stats)
+        self.diary.client_reported(stats)
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
@@ -236,9 +208,9 @@ class Conversation:
 
     async def run(self, host: Host) -> None:
         """Set up, wait for the end, hang up, record. Never raises: a refusal goes to `opened`."""
-        self._diary.opened()
+        self.diary.opened()
         placing = Placing(
-            self.session_id, self._upstream, self._diary, self._telemetry, self._ending.done, self._unless_ended
+            self.session_id, self._upstream, self.diary, self._telemetry, self.ending.done, self._unless_ended
         )
         call: ServiceCall | None = None
         try:
@@ -253,13 +225,13 @@ class Conversation:
             self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
             self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
         if self._session is None:
-            self._diary.ended(None)
+            self.diary.ended(None)
             return
-        await self._ending
+        await self.ending
         if call is not None:
             # While the legs are still closing: whatever happens to them, the service stops billing now.
             await placing.hang_up(call)
-        self._diary.ended(await self._ended)
+        self.diary.ended(await self._ended)
 
     async def _set_up(self, host: Host, placing: Placing) -> ServiceCall:
         composed = self._compose()
@@ -269,7 +241,7 @@ class Conversation:
         negotiated = await self._unless_ended(self._negotiated)
         wish = CallWish(composed.session, negotiated.service_offer, self.policy.deployment)
         call = await placing.place(wish, lambda: self.policy.residency)
-        self.member = self._diary.member = call.member
+        self.member = self.diary.member = call.member
         self._command(ServiceAnswered(call.answer))
         # The policy may have become another one while the service was asked.
         self._look_where_it_is()
@@ -285,7 +257,7 @@ class Conversation:
     def _compose(self) -> Composed:
         request, policy = self._request, self.policy
         if (decision := wish_decision(policy, request.client_session, request.dialect)) is not None:
-            self._diary.tell(decision)
+            self.diary.tell(decision)
         try:
             return compose(policy, request.client_session, request.dialect, self._upstream.pool.dialect)
         except ConfigRefusal as refusal:
@@ -328,7 +300,7 @@ class Conversation:
                 error = ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, message)
                 self._refuse(to_api_error(error))
             case PhaseChanged(phase):
-                self._diary.entered(phase)
+                self.diary.entered(phase)
                 if phase is Phase.CONNECTING and not self._accepted.done():
                     self._accepted.set_result(None)
             case Ending(reason):
@@ -340,17 +312,17 @@ class Conversation:
                     self._telemetry.clients.ice_restarted(self.session_id)
                 self._reoffers.on_fact(fact)
             case _:
-                self._diary.tell(fact)
+                self.diary.tell(fact)
 
     def _on_ending(self, reason: EndReason) -> None:
-        self._ending.set_result(reason)
+        self.ending.set_result(reason)
         self._reoffers.end()
         # Whatever is under way at the service: the door need not wait for it.
         self._answer_door(self._gone())
 
     def _refuse(self, refusal: ApiError, reason: EndReason = EndReason.SERVICE_REFUSED) -> None:
         """Answer the door, and end the media side if it runs; a client that was answered is told by it."""
-        if not self._ending.done():
+        if not self.ending.done():
             self.refusal = refusal
         self._answer_door(refusal)
         told = ToldRefusal(refusal.kind, refusal.code, refusal.message)
@@ -364,7 +336,7 @@ class Conversation:
 
     async def _unless_ended(self, wanted: asyncio.Future[T]) -> T:
         """Wait for a fact, or for the end of the session, which is an ApiError."""
-        waiting: set[asyncio.Future[Any]] = {wanted, self._ending}
+        waiting: set[asyncio.Future[Any]] = {wanted, self.ending}
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if wanted.done():
             return wanted.result()
@@ -373,7 +345,7 @@ class Conversation:
     def _gone(self) -> ApiError:
         if self.opened.done() and isinstance(error := self.opened.exception(), ApiError):
             return error
-        if self._ending.result() is EndReason.RELAY_DRAINING:
+        if self.ending.result() is EndReason.RELAY_DRAINING:
             return ApiError(503, ErrorCode.DRAINING, "The relay is about to stop.", headers={"retry-after": "5"})
         return ApiError(500, ErrorCode.INTERNAL_ERROR, "The session ended before it was set up.")
 

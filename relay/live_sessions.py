@@ -57,13 +57,13 @@ class LiveSessions:
 
     def views(self, tenant: str | None = None, most: int = MOST_SHOWN) -> tuple[list[LiveSession], int]:
         """What is known now of the newest `most`, the oldest first, of one tenant or of all; and how many there are."""
-        found = [each for each in self.conversations if tenant is None or each.tenant == tenant]
+        found = list(self.conversations) if tenant is None else self._of_tenant(tenant)
         return [each.view() for each in found[max(0, len(found) - most) :]], len(found)
 
     def find(self, session_id: str) -> tuple[LiveSession, Timeline] | None:
         """What is known of one session, and what happened in it."""
         found = self._running.get(session_id)
-        return None if found is None else (found[0].view(), found[0].timeline)
+        return None if found is None else (found[0].view(), found[0].diary.timeline)
 
     def end(self, session_id: str, reason: EndReason, detail: str = "") -> bool:
         """End a session; whether it runs."""
@@ -75,7 +75,7 @@ class LiveSessions:
 
     def end_tenant(self, tenant: str, reason: EndReason, detail: str = "") -> int:
         """End every session of a tenant; how many there are."""
-        found = [each for each in self.conversations if each.tenant == tenant]
+        found = self._of_tenant(tenant)
         for conversation in found:
             conversation.end(reason, detail)
         return len(found)
@@ -90,6 +90,9 @@ class LiveSessions:
                 self._telemetry.warn("policy_not_taken", session_id=session_id, error=type(error).__name__)
                 conversation.end(EndReason.RELAY_FAILED, "the changed policies could not be applied")
 
+    def _of_tenant(self, tenant: str) -> list[Conversation]:
+        return [each for each in self.conversations if each.diary.request.identity.tenant == tenant]
+
     def _forget(self, session_id: str) -> None:
         del self._running[session_id]
         self._on_end(session_id)
@@ -97,8 +100,13 @@ class LiveSessions:
 
 def governed(live: LiveSessions) -> list[GovernedSession]:
     """For whom the sessions run that have a client, and under which policies."""
-    found = [conversation.governed for conversation in live.conversations]
-    return [each for each in found if each is not None]
+    found = [(each.session_id, each.diary.request, each.policy) for each in live.conversations]
+    # One that waits for its first client would be begun anew.
+    return [
+        GovernedSession(session_id, request.identity, request.model_asked, policy)
+        for session_id, request, policy in found
+        if request.offer is not None
+    ]
 
 
 def end_unrecorded(live: LiveSessions) -> None:

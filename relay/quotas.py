@@ -190,8 +190,16 @@ class Quotas:
                 case QuotaEnd(hit):
                     self._end(session_id, hit)
 
-    async def watch(self) -> NoReturn:
-        """Look once a second for ever."""
+    def watches(self) -> dict[str, Callable[[], Awaitable[NoReturn]]]:
+        """What has to run for as long as the relay, by name: sessions looked at, places renewed, usage written."""
+        return {"quotas": self._watch, "leases": self._slots.watch, "usage": self._keep}
+
+    async def close(self) -> None:
+        """Give back every place and write down what was used."""
+        await self._slots.close()
+        await self._sync()
+
+    async def _watch(self) -> NoReturn:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -199,12 +207,8 @@ class Quotas:
             except Exception as error:  # noqa: BLE001 - without the watch no limit of the day would hold any more
                 self._telemetry.look_failed(error)
 
-    async def renew(self) -> NoReturn:
-        """Keep the places of all sessions for ever."""
-        await self._slots.watch()
-
-    async def keep(self) -> NoReturn:
-        """Have the usage written down, and other nodes' read, for ever: every few seconds, and when a session ended."""
+    async def _keep(self) -> NoReturn:
+        """Have the usage written down, and other nodes' read: every few seconds, and when a session ended."""
         while True:
             try:
                 async with asyncio.timeout(FLUSH_SECONDS):
@@ -213,11 +217,6 @@ class Quotas:
                 pass
             self._flush.clear()
             await self._sync()
-
-    async def close(self) -> None:
-        """Give back every place and write down what was used."""
-        await self._slots.close()
-        await self._sync()
 
     async def _sync(self) -> None:
         try:

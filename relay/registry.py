@@ -181,6 +181,10 @@ class Registry:
         for task in self.live.tasks:
             task.cancel()
         await self._all_over(None)
+        # Whoever still waits for a place would take one after all were given back.
+        for task in self._preparing.values():
+            task.cancel()
+        await asyncio.gather(*self._preparing.values(), return_exceptions=True)
 
     async def _admitted(self, request: OpenRequest, policy: EffectivePolicy) -> Conversation:
         """Begin a session once it has its place; what was judged before waiting is judged again. Raises ApiError."""
@@ -239,7 +243,7 @@ def _hold(conversation: Conversation, identity: Identity, quotas: Quotas) -> Non
             quotas.count(session_id)
 
     quotas.follow(session_id, identity, conversation)
-    conversation.count_usage(lambda tokens, dollars: quotas.used(identity, tokens, dollars))
+    conversation.diary.on_used = lambda tokens, dollars: quotas.used(identity, tokens, dollars)
     conversation.opened.add_done_callback(opened)
     conversation.ending.add_done_callback(lambda _: quotas.stop(session_id))
 

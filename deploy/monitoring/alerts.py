@@ -219,6 +219,27 @@ def governance_alerts(timing: Timing) -> list[Alert]:
     ]
 
 
+def store_alerts(timing: Timing) -> list[Alert]:
+    """The database behind the relay: what it does not answer, and what it will never have."""
+    ten = timing.window("10m")
+    return [
+        Alert(
+            "StoreAway",
+            Severity.PAGE,
+            "The store has not answered {{ $labels.instance }} for five minutes.",
+            "min by (job, instance) (relay_store_up) == 0",
+            "5m",
+        ),
+        Alert(
+            "StoreDropping",
+            Severity.TICKET,
+            "{{ $value | humanize }} {{ $labels.kind }} of {{ $labels.instance }} are lost to the store.",
+            f"sum by (job, instance, kind) (increase(relay_store_dropped_total[{ten}])) > 0",
+            "",
+        ),
+    ]
+
+
 def runtime_alerts(timing: Timing) -> list[Alert]:
     """The process itself."""
     five = Scope(timing.window("5m"), kept=PROCESS)

@@ -6,7 +6,14 @@ from typing import Any
 
 import yaml
 
-from deploy.monitoring.alerts import governance_alerts, quality_alerts, runtime_alerts, session_alerts, upstream_alerts
+from deploy.monitoring.alerts import (
+    governance_alerts,
+    quality_alerts,
+    runtime_alerts,
+    session_alerts,
+    store_alerts,
+    upstream_alerts,
+)
 from deploy.monitoring.objectives import budget_alerts, recordings
 from deploy.monitoring.rules import Alert, Recorded
 from deploy.monitoring.timing import AS_SHIPPED, Timing
@@ -18,6 +25,7 @@ GROUPS = {
     "relay-quality": quality_alerts,
     "relay-upstream": upstream_alerts,
     "relay-governance": governance_alerts,
+    "relay-store": store_alerts,
     "relay-runtime": runtime_alerts,
 }
 

@@ -11,8 +11,9 @@ from deploy.monitoring.case import Case
 from deploy.monitoring.cases_process import PROCESS_CASES
 from deploy.monitoring.cases_service import SERVICE_CASES
 from deploy.monitoring.cases_sessions import SESSION_CASES
+from deploy.monitoring.cases_store import STORE_CASES
 
-CASES: tuple[Case, ...] = (*SESSION_CASES, *SERVICE_CASES, *PROCESS_CASES)
+CASES: tuple[Case, ...] = (*SESSION_CASES, *SERVICE_CASES, *STORE_CASES, *PROCESS_CASES)
 _FIRING = 'count by (alertname, severity) (ALERTS{alertstate="firing"})'
 
 

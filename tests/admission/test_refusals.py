@@ -71,7 +71,7 @@ async def test_the_count_of_sessions_is_a_resource_like_the_others():
 
 async def test_whoever_only_connects_leaves_sessions_the_files_they_need(monkeypatch):
     """Idle connections need no key: with no more than 1024 open files allowed they would fill them all."""
-    monkeypatch.setattr("relay.app.max_files", lambda: 40)
+    monkeypatch.setattr("relay.listeners.max_files", lambda: 40)
     async with bench() as world, contextlib.AsyncExitStack() as stack:
         closed = []
         for _ in range(15):

@@ -92,6 +92,12 @@ async def reports(client: Client) -> int:
         return response.status
 
 
+async def looks_at_the_admin_api(deployment: Deployment) -> None:
+    """Ask for what anybody may read there."""
+    async with deployment.http.get(f"{deployment.operations_url}/admin/v1/openapi.json") as response:
+        assert response.status == 200
+
+
 async def guesses_keys(deployment: Deployment, times: int) -> None:
     """Try keys that are none."""
     for number in range(times):

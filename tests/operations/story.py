@@ -93,6 +93,7 @@ class _Story:
 
     async def _all_is_well(self) -> None:
         """Sessions 1 to 4."""
+        await callers.looks_at_the_admin_api(self._world)
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             first, second = await enter(talking(self._world)), await enter(talking(self._world))

@@ -150,6 +150,39 @@ GOVERNANCE = Dashboard(
             ),
         ),
         Row(
+            "Store and administrators",
+            (
+                lines(
+                    "Store answers",
+                    Unit.YES_NO,
+                    Query('min by (instance) (relay_store_up{instance=~"$instance"})', "{{instance}}"),
+                    about="As of the last question; it is asked every 15 s at least.",
+                    width=6,
+                ),
+                lines(
+                    "Questions without an answer",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_store_failures_total", "operation"), "{{operation}}"),
+                    about="By what was asked for. The log has the database's own word: store_failed.",
+                    width=6,
+                ),
+                lines(
+                    "Rows lost to the store",
+                    Unit.COUNT,
+                    Query(HERE.counted("relay_store_dropped_total", "kind"), "{{kind}}"),
+                    about="Too many waited, the store refused them, or the relay ended first. Never comes back.",
+                    width=6,
+                ),
+                lines(
+                    "Requests of administrators",
+                    Unit.PER_SECOND,
+                    Query(HERE.per_second("relay_admin_requests_total", "route", "status"), "{{route}}: {{status}}"),
+                    about="401 and 403: somebody without the right key or role.",
+                    width=6,
+                ),
+            ),
+        ),
+        Row(
             "Identity",
             (
                 lines(
