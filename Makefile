@@ -15,16 +15,19 @@ BENCH_OPTIONS := $(if $(filter quick,$(BENCH)),--quick) $(if $(GO_RELAY),--go "$
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
-	@echo "make test    install, run every test but those of networks, stores and operations"
+	@echo "             (make demo PORT=0: on any free port; 8080 unless given)"
+	@echo "make test    install, run every test but those of networks, stores, contract and operations"
 	@echo "make network run sessions through networks that block, lose, delay and translate (needs root)"
-	@echo "make stores  run the store's tests on a real PostgreSQL"
+	@echo "make stores  run what keeps things on a real PostgreSQL and Redis"
 	@echo "make contract   ask the admin API whatever its description allows"
 	@echo "make long    many sessions one after the other, and every benchmark for a moment"
 	@echo "make operations   test alerts and dashboards on a running deployment (needs prometheus and root)"
 	@echo "make monitoring   write rules, their tests and dashboards from deploy/monitoring"
 	@echo "make deployment  check image, compose file, manifests and unit with tools that are installed for it"
 	@echo "make run     start the relay with your settings (relay.yaml or RELAY_... in the environment)"
-	@echo "make check   format, lint, types, import contracts, tests"
+	@echo "make check   static and test: format, lint, types, import contracts, tests"
+	@echo "make static  the first four of these"
+	@echo "make format  put the code into form; make clean   remove what was installed and cached"
 	@echo "make fuzz    look for events that break parser or filter (FUZZ_SECONDS=600)"
 	@echo "make bench   measure the relay beside the stock aiortc way (BENCH=quick, GO_RELAY=program, UPDATE=1)"
 	@echo "make soak    see whether the relay grows while sessions come and go (SOAK_SECONDS=600)"
@@ -37,7 +40,7 @@ $(STAMP): pyproject.toml hatch_build.py relay/rtc/_forwarding.c
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/relay demo
+	$(BIN)/relay demo $(if $(PORT),--port $(PORT))
 
 run: $(STAMP)
 	$(BIN)/relay serve

@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from importlib.metadata import version
 from typing import Any
@@ -38,7 +39,7 @@ from relay.config import (
 from relay.config_network import Advertised
 from relay.config_values import is_address, is_loopback, whole
 from relay.doctor.command import add_doctor_command
-from relay.errors import ConfigError
+from relay.errors import ConfigError, UnreachableError
 from relay.health import add_health_command
 from relay.key_cli import add_key_command
 from relay.policy_cli import add_policy_command
@@ -78,7 +79,7 @@ examples:
 
 exit codes:
   0  done, or stopped by SIGINT or SIGTERM after sessions ended
-  1  failed while running; the last lines of the log say why
+  1  failed while running, or the database does not answer; the last lines of the log say why
   2  the command line cannot be understood
   3  the settings cannot be used; each problem is one line
   4  an address or port cannot be listened on (in use, not ours, not allowed)"""
@@ -127,11 +128,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except ConfigError as error:
+        # What is only away comes back: whoever restarts the relay shall try again.
+        code = ExitCode.FAILED if isinstance(error, UnreachableError) else ExitCode.CONFIGURATION
         if getattr(arguments, "json", False):
             print(json.dumps({"error": str(error)}))
-            return ExitCode.CONFIGURATION
+            return code
         _complain("The settings cannot be used:", *(f"  {line}" for line in str(error).splitlines()))
-        return ExitCode.CONFIGURATION
+        return code
     except OSError as error:
         if error.errno not in _LISTEN_ERRORS:
             raise
@@ -218,15 +221,17 @@ async def _run_demo(host: str, port: int) -> None:
     from relay.app import Running, serve  # noqa: PLC0415
     from relay.simulator.simulator import Simulator  # noqa: PLC0415
 
-    key = secrets.token_urlsafe(24)
+    key, admin_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
 
     def announce(running: Running) -> None:
         print(f"Open this page, allow the microphone and speak:\n\n    {running.public_url}/#key={key}\n")
+        print(f"Look on as an administrator, with the key {admin_key}:\n\n    {running.operations_url}/console/\n")
         print("The stand-in for Azure speaks back what it heard. Stop with Ctrl-C.", flush=True)
 
     simulated = SimulatorSettings(ice_addresses=(host,), host=host)
     async with Simulator(simulated) as simulator:
-        await serve(demo_settings(host, port, simulator.url, simulated, Secret(key)), announce)
+        settings = demo_settings(host, port, simulator.url, simulated, Secret(key))
+        await serve(replace(settings, admin=replace(settings.admin, key=Secret(admin_key))), announce)
 
 
 def demo_settings(host: str, port: int, service_url: str, simulated: SimulatorSettings, key: Secret) -> Settings:

@@ -164,3 +164,7 @@ class ApiError(Exception):
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message says where and what to do, and quotes no secret."""
+
+
+class UnreachableError(ConfigError):
+    """A server that the configuration names does not answer now; the same configuration may be good in a moment."""

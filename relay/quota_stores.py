@@ -67,7 +67,7 @@ def _in_redis(url: str, node: str, stack: contextlib.AsyncExitStack) -> tuple[Le
         from relay.store.redis_connection import RedisConnection  # noqa: PLC0415
         from relay.store.redis_leases import RedisLeases  # noqa: PLC0415
     except ModuleNotFoundError:
-        raise ConfigError("store.redis_url is set and the package redis is not installed: pip install redis") from None
+        raise ConfigError("store.redis_url: Redis needs a client: pip install 'realtime-relay[redis]'") from None
     try:
         redis = RedisConnection(url)
     except StoreError as error:

@@ -51,6 +51,9 @@ class CheckName(StrEnum):
     EGRESS_PROXY = "egress_proxy"
     EGRESS_TURN = "egress_turn"
     ISSUER = "issuer"
+    STORE = "store"
+    REDIS = "redis"
+    ADMINISTRATORS = "administrators"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Checks of this machine and its files: settings, policies, decision log, certificate, versions, file limit."""
+"""Checks of this machine and its files: settings, policies, decision log, certificate, administrators, versions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cryptography import x509
 
 import relay
 from relay.config import Settings, load_settings
+from relay.config_values import is_loopback
 from relay.doctor.checks import Check, CheckName, Status
 from relay.errors import ConfigError
 from relay.kill_file import KILL_FILE, KillFile
@@ -123,6 +124,29 @@ def expiry(name: CheckName, expires: datetime, subject: str, seen: str = "") -> 
     if days < EXPIRES_SOON_DAYS:
         return Check(name, Status.WARN, f"{text}: {days:.0f} days are left", "renew it", subject)
     return Check(name, Status.OK, text, subject=subject)
+
+
+def administrators(settings: Settings) -> list[Check]:
+    """Who can be an administrator, and whether others see what travels to the operations listener."""
+    name, admin = CheckName.ADMINISTRATORS, settings.admin
+    ways = [
+        way for way, there in (("admin.key", admin.key), ("admin_oidc.issuer", settings.admin_oidc.issuer)) if there
+    ]
+    lasts = settings.store.url is not None or settings.state.directory is not None
+    ways += ["admin keys of the store"] * lasts
+    seen = f"{', '.join(ways)} let administrators in" if ways else "nobody is an administrator"
+    subject = f"{admin.host}:{admin.port}"
+    found = []
+    if not ways:
+        found.append(Check(name, Status.WARN, seen, "set admin.key or admin_oidc.issuer, to use the console", subject))
+    if not is_loopback(admin.host):
+        told = f"{seen}; plain http beyond this machine: their keys travel unencrypted"
+        advice = "keep the port inside (a private network, firewall, NetworkPolicy), or put TLS in front of loopback"
+        found.append(Check(name, Status.WARN, told, advice, subject))
+        if not admin.hosts:
+            advice = "set admin.hosts: names of an attacker's that lead here are then refused"
+            found.append(Check(name, Status.WARN, "it may be called by any name", advice, subject))
+    return found or [Check(name, Status.OK, f"{seen}, on this machine alone", subject=subject)]
 
 
 def versions() -> list[Check]:

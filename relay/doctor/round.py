@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from relay.config import Settings
-from relay.doctor import ice, issuers, local, ports, service, serving
+from relay.doctor import ice, issuers, local, ports, service, serving, stores
 from relay.doctor.checks import Check, CheckName, Status, in_thread
 
 # A check of several steps gets several times the bound of one.
@@ -38,6 +38,7 @@ async def examine(wish: Wish, environ: Mapping[str, str]) -> tuple[Check, ...]:
         (CheckName.VERSIONS, local.versions),
         (CheckName.FILE_LIMIT, lambda: local.file_limit(settings, files)),
         (CheckName.EGRESS_PORTS, lambda: ice.egress_ports(settings)),
+        (CheckName.ADMINISTRATORS, lambda: local.administrators(settings)),
     ]
     seconds = wish.seconds
     of_the_network: list[tuple[CheckName, Awaitable[list[Check]]]] = [
@@ -52,6 +53,8 @@ async def examine(wish: Wish, environ: Mapping[str, str]) -> tuple[Check, ...]:
         (CheckName.EGRESS_PROXY, ice.egress_proxy(settings, seconds)),
         (CheckName.EGRESS_TURN, ice.egress_turn(settings.egress, seconds)),
         (CheckName.ISSUER, issuers.issuers(settings, seconds)),
+        (CheckName.STORE, stores.store(settings)),
+        (CheckName.REDIS, stores.redis(settings)),
     ]
     bound = seconds * _STEPS
     mint_bound = max(bound, settings.upstream.timeout_seconds * 2)

@@ -14,6 +14,7 @@ from relay.core.stored import StoreError
 
 _SECONDS = 2.0
 _CONNECTIONS = 16
+_CHECKED = "{relay-leases}:checked"
 
 
 class RedisConnection:
@@ -44,6 +45,10 @@ class RedisConnection:
         except (RedisError, OSError) as error:
             # Its text may quote what was sent.
             raise StoreError(type(error).__name__) from None
+
+    async def check(self) -> None:
+        """Write a key and take it away. Raises StoreError."""
+        await self.run("redis.call('SET', KEYS[1], '1', 'PX', 1000) return redis.call('DEL', KEYS[1])", [_CHECKED], [])
 
     async def close(self) -> None:
         """Close every connection."""

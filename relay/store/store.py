@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL, text
+from sqlalchemy import URL, Connection, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from relay.core.stored import StoreError, StoreOperation
-from relay.errors import ConfigError
+from relay.errors import ConfigError, UnreachableError
 from relay.store.audit_log import Audit
 from relay.store.database import Database
 from relay.store.decisions import Decisions
@@ -74,14 +74,15 @@ async def open_store(url: str, days: RetentionDays | None = None, clock: Callabl
     """Open the database at `url`, bringing its tables to the form of this program first.
 
     `sqlite:////path` (made, for its user only, if it is not there), `sqlite://` (in memory), or
-    `postgresql://user:password@host/name`. Raises ConfigError if it cannot be used; no message holds the URL.
+    `postgresql://user:password@host/name`. Raises ConfigError if it cannot be used, UnreachableError (one of
+    them) if its server cannot; no message holds the URL.
     """
     database = await asyncio.to_thread(open_database, url)
     try:
         await asyncio.to_thread(migrate, database)
     except StoreError as error:
         await database.close()
-        raise ConfigError(f"store.url: {_place(database)} cannot be used: {error}") from None
+        raise _unusable(database, error) from None
     except BaseException:
         await database.close()
         raise
@@ -90,12 +91,17 @@ async def open_store(url: str, days: RetentionDays | None = None, clock: Callabl
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """A database as it is: `form` is the last step it has seen, None: none; `newest` is what this program needs."""
+    """A database as it is: `form` is the last step it has seen, None: none; `newest` is what this program needs.
+
+    `writable`: tables can be made and changed. `durable`: what it says is kept is on a disk.
+    """
 
     kind: str
     place: str
     form: str | None
     newest: str
+    writable: bool = True
+    durable: bool = True
 
     @property
     def ready(self) -> bool:
@@ -110,11 +116,12 @@ async def look_at(url: str, *, bring_up: bool = False) -> StoreFacts:
         if bring_up:
             await asyncio.to_thread(migrate, database)
         form = await asyncio.to_thread(database.run_here, form_in)
+        writable, durable = await asyncio.to_thread(database.run_here, _trustworthy)
     except StoreError as error:
-        raise ConfigError(f"store.url: {_place(database)} cannot be used: {error}") from None
+        raise _unusable(database, error) from None
     finally:
         await database.close()
-    return StoreFacts(database.engine.dialect.name, _place(database), form, NEWEST)
+    return StoreFacts(database.engine.dialect.name, _place(database), form, NEWEST, writable, durable)
 
 
 def open_database(url: str, *, make: bool = True) -> Database:
@@ -129,8 +136,22 @@ def open_database(url: str, *, make: bool = True) -> Database:
         _make_private(Path(parsed.database))
     try:
         return Database(parsed)
-    except ModuleNotFoundError:
+    except ImportError:
         raise ConfigError("store.url: PostgreSQL needs a driver: pip install 'realtime-relay[postgres]'") from None
+
+
+def _trustworthy(connection: Connection) -> tuple[bool, bool]:
+    if connection.dialect.name == "sqlite":
+        # To be in a transaction at all is to hold the lock for writing; each waits for the disk.
+        return True, True
+    row = connection.execute(
+        text(
+            "SELECT current_setting('transaction_read_only') = 'off'"
+            " AND coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),"
+            " current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off'"
+        )
+    ).one()
+    return bool(row[0]), bool(row[1])
 
 
 def _parsed(url: str) -> URL:
@@ -157,6 +178,12 @@ def _make_private(file: Path) -> None:
                 file.chmod(0o600)
     except OSError as error:
         raise ConfigError(f"store.url: {file} cannot be opened: {error.strerror}") from None
+
+
+def _unusable(database: Database, error: StoreError) -> ConfigError:
+    # A file that cannot be used stays so; a server may only be away.
+    kind = ConfigError if database.is_sqlite else UnreachableError
+    return kind(f"store.url: {_place(database)} cannot be used: {error}")
 
 
 def _place(database: Database) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -17,16 +18,31 @@ from relay.simulator.settings import SimulatorSettings
 
 COMPOSE = compose()
 SERVICES = COMPOSE["services"]
+RELAYS = ("relay", "relay-2")
 DEFAULTS = {spec.name: spec.default for spec in catalogue()}
+
+
+# What `--env-file deploy/compose/shared.env` adds.
+SHARED = dict(
+    line.split("=", 1)
+    for line in (DEPLOY / "compose" / "shared.env").read_text("utf-8").splitlines()
+    if not line.startswith("#")
+)
 
 
 @pytest.fixture
 def relay(tmp_path):
-    environment = SERVICES["relay"]["environment"]
-    container = Container(tmp_path, environment)
-    for here, there in mounts("relay"):
+    return started(COMPOSE, "relay", tmp_path)
+
+
+def started(told, name, root):
+    """A relay of the compose file, with the files that it would find."""
+    container = Container(root, told["services"][name]["environment"])
+    for here, there in mounts(name):
         if here.is_file():
             container.put(there, here.read_text("utf-8"))
+    for secret in told["services"][name]["secrets"]:
+        container.put(f"/run/secrets/{secret}", (ROOT / told["secrets"][secret]["file"]).read_text("utf-8"))
     return container
 
 
@@ -100,7 +116,7 @@ def test_every_service_is_confined_watched_and_bounded(service):
     assert told["healthcheck"]["test"][0] == "CMD"
     assert {"cpus", "mem_limit", "pids_limit"} <= set(told)
     assert told["logging"]["options"]["max-size"]
-    assert "build" in told or re.fullmatch(r"docker\.io/[\w/]+:v?\d+\.\d+\.\d+(-\w+)?", told["image"])
+    assert "build" in told or re.fullmatch(r"docker\.io/[\w/]+:v?\d+(\.\d+){1,2}(-\w+)?", told["image"])
 
 
 def test_nothing_is_reached_from_other_machines():
@@ -114,6 +130,7 @@ def test_published_ports_are_the_relays(relay):
     media = str(settings.ice.udp_port)
     assert published == {
         (str(settings.http.port),) * 2,
+        (str(settings.admin.port),) * 2,
         (media, f"{media}/udp"),
         (str(settings.ice.tcp_port), f"{settings.ice.tcp_port}/tcp"),
     }
@@ -128,7 +145,8 @@ def test_sessions_have_their_time_to_end(relay):
 def test_what_waits_for_a_healthy_service_has_one_that_says_so():
     for told in SERVICES.values():
         for name, how in told.get("depends_on", {}).items():
-            assert how == {"condition": "service_healthy"}
+            optional = {"required": False} if "profiles" in SERVICES[name] else {}
+            assert how == {"condition": "service_healthy"} | optional
             assert "healthcheck" in SERVICES[name]
 
 
@@ -170,3 +188,50 @@ def test_the_address_at_the_top_is_the_one_to_open(relay):
     settings = relay.settings()
     assert int(port) == settings.http.port
     assert [key] == [each.reveal() for each in settings.clients.keys]
+
+
+def test_administrators_get_in_from_this_machine_with_a_key_from_a_file(relay):
+    settings = relay.settings()
+    assert settings.admin.key is not None
+    assert "RELAY_ADMIN_KEY" not in relay.environment
+    assert {"localhost", "127.0.0.1"} == set(settings.admin.hosts)
+    assert settings.clients.keys[0].reveal() != settings.admin.key.reveal()
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert f"http://localhost:{settings.admin.port}/console/" in text
+
+
+def test_alone_the_database_is_on_the_volume_of_the_state(relay):
+    settings = relay.settings()
+    assert settings.store.url is None
+    assert settings.store.redis_url is None
+    assert f"state:{relay.environment['RELAY_STATE_DIRECTORY']}" in SERVICES["relay"]["volumes"]
+
+
+@pytest.mark.parametrize("name", ["relay", "relay-2"])
+def test_with_the_profile_two_relays_share_a_store(name, tmp_path):
+    told = compose(SHARED)
+    assert {each for each, service in told["services"].items() if "profiles" in service} == {
+        "relay-2", "postgres", "redis",
+    }  # fmt: skip
+    settings = started(told, name, tmp_path).settings()
+    settings.require_servable()
+    store, redis = urlsplit(settings.store.url.reveal()), urlsplit(settings.store.redis_url.reveal())
+    database = told["services"]["postgres"]["environment"]
+    assert (store.hostname, store.username, store.password, store.path) == (
+        "postgres", database["POSTGRES_USER"], database["POSTGRES_PASSWORD"], f"/{database['POSTGRES_DB']}",
+    )  # fmt: skip
+    assert redis.hostname == "redis"
+    assert SHARED["COMPOSE_PROFILES"] == "shared"
+
+
+def test_the_two_relays_have_nothing_of_each_other_but_the_store(tmp_path):
+    second = started(COMPOSE, "relay-2", tmp_path).settings()
+    ports = [port.removesuffix("/udp").rsplit(":", 1)[0] for port in SERVICES["relay-2"]["ports"] if "udp" in port]
+    assert [f"127.0.0.1:{str(each).rsplit(':', 1)[1]}" for each in second.ice.advertise] == ports
+    assert not second.turn.urls
+    state = {name: [v for v in SERVICES[name]["volumes"] if v.endswith(":/var/lib/relay")] for name in RELAYS}
+    assert state["relay"] != state["relay-2"]
+    published = [port for service in SERVICES.values() for port in service.get("ports", ())]
+    assert len(set(published)) == len(published)
+    hosts = [f"{port.rsplit(':', 1)[0]}{'/udp' if port.endswith('udp') else ''}" for port in published]
+    assert len(set(hosts)) == len(hosts)

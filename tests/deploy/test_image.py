@@ -80,6 +80,12 @@ def test_both_stages_stand_on_the_base_that_was_asked_for():
     assert tuple(map(int, version.groups())) >= (3, 11)
 
 
+def test_what_speaks_to_a_shared_store_is_in_it():
+    (_image, _digest, extras) = instructions("ARG")
+    wanted = set(re.fullmatch(r"EXTRAS=\[(.*)\]", extras)[1].split(","))
+    assert {"postgres", "redis"} <= wanted <= set(PROJECT["project"]["optional-dependencies"])
+
+
 def test_it_is_told_as_the_relay_is():
     assert instructions("ENTRYPOINT") == ['["/opt/relay/bin/relay"]']
     (words,) = instructions("CMD")
@@ -162,7 +168,7 @@ def test_what_the_steps_make_runs_without_root_and_writes_nothing(installed):
         "RELAY_ICE_UDP_PORT": "0",
         "RELAY_ICE_TCP_PORT": "0",
     }
-    del environment["RELAY_STATE_DIRECTORY"]
+    del environment["RELAY_STATE_DIRECTORY"], environment["RELAY_ADMIN_KEY_FILE"]
     before = listing(installed)
     relay = subprocess.Popen(
         [*as_nobody(), installed / "bin" / "relay", "serve"], cwd="/", env=environment, stdin=subprocess.DEVNULL,

@@ -35,6 +35,9 @@ FIELDS = {"status.hostIP": "192.0.2.10", "status.podIP": "10.244.1.7"}
 SECRETS = {
     "azure-key": "an-azure-key",
     "client-keys": "a-key-of-a-client-1\na-key-of-a-client-2",
+    "admin-key": "a-key-of-an-owner",
+    "store-url": "postgresql://relay:password@db.example.com/relay",
+    "redis-url": "rediss://:password@redis.example.com:6380/0",
     "turn": "turn-secret",
 }
 
@@ -103,7 +106,7 @@ def settings(manifests, container, tmp_path):
 
 def test_every_manifest_is_what_kubernetes_allows(shape, tmp_path):
     validate = pytest.importorskip("kubernetes_validate", reason="needs kubernetes-validate (pip install '.[deploy]')")
-    for manifest in with_components(tmp_path, shape, "autoscaling", "monitoring"):
+    for manifest in with_components(tmp_path, shape, "autoscaling", "monitoring", "shared-store", "persistent"):
         if manifest["kind"] not in FOREIGN:
             validate.validate(manifest, validate.latest_version(), strict=True)
 
@@ -258,6 +261,49 @@ def test_the_network_lets_in_what_the_ports_are_for(manifests, shape, settings):
             assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "coturn"}}}]
     everything = {(port["port"], port["protocol"]) for rule in policy["spec"]["ingress"] for port in rule["ports"]}
     assert {(settings.http.port, "TCP"), (settings.ice.udp_port, "UDP"), (settings.admin.port, "TCP")} <= everything
+
+
+def test_all_pods_have_one_store_if_it_is_asked_for(shape, tmp_path):
+    made = with_components(tmp_path, shape, "shared-store")
+    (container,) = one(made, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    settings = settings_of(made, container, tmp_path)
+    settings.require_servable()
+    assert settings.store_url.reveal() == SECRETS["store-url"]
+    assert settings.store.redis_url.reveal() == SECRETS["redis-url"]
+    for policy in (m for m in made if m["kind"] == "NetworkPolicy" and m["metadata"]["name"] == "relay"):
+        reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+        assert {5432, 6379, 6380, 443, 53} <= reached
+
+
+def test_a_volume_takes_the_place_of_the_directory_that_goes_with_the_pod(tmp_path):
+    made = one(with_components(tmp_path, "loadbalancer", "persistent"), "StatefulSet")["spec"]
+    (claim,) = made["volumeClaimTemplates"]
+    volumes = {each["name"] for each in made["template"]["spec"]["volumes"]}
+    assert claim["metadata"]["name"] not in volumes
+    mounts = {each["name"]: each["mountPath"] for each in made["template"]["spec"]["containers"][0]["volumeMounts"]}
+    assert mounts[claim["metadata"]["name"]] == "/var/lib/relay"
+    assert set(mounts) == volumes | {"state"}
+
+
+def test_the_operations_listener_is_inside_and_wants_a_key(manifests, shape, settings):
+    assert settings.admin.key is not None
+    assert settings.admin.hosts, "any name would do beyond loopback"
+    outside = [m for m in manifests if m["kind"] == "Service" and m["spec"].get("type") in {"LoadBalancer", "NodePort"}]
+    outside += [m for m in manifests if m["kind"] == "Service" and re.fullmatch(r"relay(-\d+)?", m["metadata"]["name"])]
+    assert outside
+    for service in outside:
+        assert all(port["targetPort"] not in {"operations", settings.admin.port} for port in service["spec"]["ports"])
+    told = {
+        str(each.get("port")) for m in manifests if m["kind"] == "Ingress" for each in walk(m) if is_map(each, "port")
+    }
+    assert "operations" not in "".join(told)
+
+
+def test_what_a_pod_keeps_does_not_have_it_evicted(pod, container):
+    sizes = {each["name"]: each["emptyDir"]["sizeLimit"] for each in pod["volumes"] if "emptyDir" in each}
+    assert sizes["state"] == "2Gi"
+    limit = container["resources"]["limits"]["ephemeral-storage"]
+    assert int(limit.removesuffix("Mi")) >= 2048 + int(sizes["tmp"].removesuffix("Mi"))
 
 
 def test_more_pods_come_before_they_are_full(tmp_path):

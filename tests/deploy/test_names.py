@@ -34,7 +34,7 @@ def test_every_setting_that_is_named_exists(path):
     known = {spec.name for spec in catalogue()} | {f"{spec.name}_file" for spec in catalogue() if spec.from_file}
     sections = "|".join({spec.section for spec in catalogue()})
     named = set(re.findall(rf"(?<![\w./-])((?:{sections})\.[a-z_]+)\b(?![\w./-]*/)", text))
-    files = {"relay.yaml", "policy.md", "admission.md", "log.md", "turn.example"}
+    files = {"limits.md", "relay.yaml", "policy.md", "admission.md", "log.md", "turn.example"}
     assert named - files <= known
 
 
@@ -52,7 +52,7 @@ def test_the_page_s_links_and_paths_lead_somewhere():
 
 
 def test_the_page_s_commands_are_the_relays():
-    commands = re.findall(r"`relay ((?:health|check|doctor|policy)[^`]*)`", PAGE)
+    commands = re.findall(r"`relay ((?:health|check|doctor|policy|store|key)[^`]*)`", PAGE)
     assert {"health", "health readyz", "check"} <= set(commands)
     for words in commands:
         if words != "policy test":

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from support.deployment import DEPLOY, Container, setting_names
 
-from relay.cli import ExitCode, _parser
+from relay.cli import ExitCode, _parser, main
 from relay.simulator.settings import SimulatorSettings
 
 UNIT = DEPLOY / "systemd" / "relay.service"
@@ -80,6 +80,8 @@ def test_the_relay_would_read_what_it_hands_over(tmp_path):
     settings = container.settings()
     assert settings.upstream.api_key is not None
     assert settings.clients.keys
+    assert settings.admin.key is not None
+    assert settings.store_url.reveal().endswith("/var/lib/relay/relay.db")
 
 
 def test_sessions_have_their_time_to_end():
@@ -90,5 +92,26 @@ def test_sessions_have_their_time_to_end():
     assert lines("KillSignal") == ["SIGTERM"]
 
 
+def test_it_waits_for_a_database_that_is_away_and_not_for_settings_to_mend_themselves(tmp_path, monkeypatch, capsys):
+    assert lines("StartLimitIntervalSec") == ["0"]
+    never_again = set(lines("RestartPreventExitStatus")[0].split())
+    assert str(int(ExitCode.CONFIGURATION)) in never_again
+    told = environment() | {
+        "RELAY_STORE_URL": "postgresql://relay@127.0.0.1:1/relay",
+        "RELAY_STATE_DIRECTORY": str(tmp_path),
+    }
+    for name in list(told):
+        if name.endswith("_FILE"):
+            (tmp_path / name).write_text("sixteen-characters-and-more")
+            told[name] = str(tmp_path / name)
+    told |= {"RELAY_INSTRUCTIONS": "Be brief.", "RELAY_UPSTREAM_ENDPOINT": "http://127.0.0.1:9"}
+    told |= {"RELAY_UPSTREAM_DEPLOYMENT": "d", "RELAY_HTTP_HOST": "127.0.0.1", "RELAY_ADMIN_PORT": "0"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert str(int(main(["serve"]))) not in never_again
+    assert "PostgreSQL at 127.0.0.1 cannot be used" in capsys.readouterr().err
+
+
 def test_what_it_writes_is_where_it_may():
+    assert lines("StateDirectoryMode") == lines("LogsDirectoryMode") == ["0700"]
     assert environment()["RELAY_STATE_DIRECTORY"] == f"/var/lib/{lines('StateDirectory')[0]}"

@@ -21,12 +21,14 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 SHAPES = ("hostnetwork", "loadbalancer", "turn")
 _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
-_PLACES = re.compile(r"(?<![\w/])/(?=etc/relay/|etc/relay\b|var/lib/relay|var/log/relay)")
+_PLACES = re.compile(r"(?<![\w/])/(?=etc/relay/|etc/relay\b|run/secrets/|var/lib/relay|var/log/relay)")
 
 
-def compose() -> dict[str, Any]:
-    """The compose file as Docker Compose reads it with nothing in the environment."""
-    text = _VARIABLE.sub(r"\2", (ROOT / "docker-compose.yml").read_text("utf-8"))
+def compose(given: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The compose file as Docker Compose reads it with only this in the environment."""
+    said = given or {}
+    source = (ROOT / "docker-compose.yml").read_text("utf-8")
+    text = _VARIABLE.sub(lambda found: said.get(found[1]) or found[2], source)
     assert "${" not in text, "only ${NAME:-default} is understood here"
     found: dict[str, Any] = yaml.safe_load(text)
     return found
