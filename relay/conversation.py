@@ -111,6 +111,7 @@ class Conversation:
         self._upstream = upstream
         self._telemetry = telemetry
         self._session: RunningSession | None = None
+        self._call: ServiceCall | None = None
         # Commands from before the media side began.
         self._unsent: list[Command] = []
         self._policy_limits = policy.limits
@@ -207,14 +208,25 @@ class Conversation:
         return SessionCounters() if self._session is None else self._session.counters()
 
     async def run(self, host: Host) -> None:
-        """Set up, wait for the end, hang up, record. Never raises: a refusal goes to `opened`."""
+        """Set up, wait for the end, hang up, record, whatever breaks on the way: a refusal goes to `opened`."""
         self.diary.opened()
+        try:
+            try:
+                await self._set_up_and_hang_up(host)
+            except Exception as error:  # noqa: BLE001 - whatever breaks here, the end is waited for and recorded
+                self._telemetry.warn("hang_up_failed", session_id=self.session_id, detail=type(error).__name__)
+            if self._session is not None:
+                await self._ended
+        finally:
+            # A relay that stops waits for nobody: then this is all that is known.
+            self.diary.ended(self._outcome())
+
+    async def _set_up_and_hang_up(self, host: Host) -> None:
         placing = Placing(
             self.session_id, self._upstream, self.diary, self._telemetry, self.ending.done, self._unless_ended
         )
-        call: ServiceCall | None = None
         try:
-            call = await self._set_up(host, placing)
+            await self._set_up(host, placing)
         except NoRegion as refusal:
             self._refuse(refusal, EndReason.POLICY_REGION)
         except ApiError as refusal:
@@ -225,22 +237,27 @@ class Conversation:
             self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
             self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
         if self._session is None:
-            self.diary.ended(None)
             return
         await self.ending
-        if call is not None:
+        if self._call is not None:
             # While the legs are still closing: whatever happens to them, the service stops billing now.
-            await placing.hang_up(call)
-        self.diary.ended(await self._ended)
+            await placing.hang_up(self._call)
 
-    async def _set_up(self, host: Host, placing: Placing) -> ServiceCall:
+    def _outcome(self) -> Ended | None:
+        """How it ended, as far as that is known; None if the media side never began."""
+        if self._ended.done():
+            return self._ended.result()
+        return Ended(self.ending.result(), "", self.counters()) if self.ending.done() else None
+
+    async def _set_up(self, host: Host, placing: Placing) -> None:
         composed = self._compose()
         self._session = host.start(self._start(composed), self._on_fact)
         for command in self._unsent:
             self._session.command(command)
         negotiated = await self._unless_ended(self._negotiated)
         wish = CallWish(composed.session, negotiated.service_offer, self.policy.deployment)
-        call = await placing.place(wish, lambda: self.policy.residency)
+        # From now on it is hung up, whatever goes wrong with its answer.
+        self._call = call = await placing.place(wish, lambda: self.policy.residency)
         self.member = self.diary.member = call.member
         self._command(ServiceAnswered(call.answer))
         # The policy may have become another one while the service was asked.
@@ -249,10 +266,9 @@ class Conversation:
             await self._unless_ended(self._accepted)
         except ApiError as refusal:
             self._refuse(refusal)
-            return call
+            return
         if negotiated.answer is not None and not self.opened.done():
             self.opened.set_result(Opened(self.session_id, negotiated.answer))
-        return call
 
     def _compose(self) -> Composed:
         request, policy = self._request, self.policy

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from relay.kept_calls import KeptCall, KeptCalls
-from relay.upstream import Member, ServiceCall, ServiceError, ServiceKey, UpstreamPool
+from relay.upstream import Member, Operation, ServiceCall, ServiceError, ServiceKey, ServiceRefusal, UpstreamPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ class HangUpList:
         """End a call, once. What fails is told by ServiceError, and tried again in the background."""
         self.pool.sessions[call.member] -= 1
         try:
-            await self.pool.named(call.member).upstream.hang_up(call)
+            await _hang_up(self.pool.named(call.member), call)
         except ServiceError as error:
             kept = self._kept.calls.get(call.call_id or "")
             if kept is None or error.status == _NOT_FOUND:
@@ -104,7 +104,7 @@ class HangUpList:
         if left:
             self._telemetry.warn("calls_left_over", calls=len(left))
         for call in left:
-            if self.pool.at(call.service) is not None:
+            if self.pool.at(call.service, call.member) is not None:
                 # By a clock that was ahead it would be tried until that time came.
                 self._begin(replace(call, at=min(call.at, self._clock())), attempts=0)
             else:
@@ -123,7 +123,7 @@ class HangUpList:
         self._kept.close()
 
     def _keep(self, call_id: str, member: Member) -> KeptCall:
-        kept = KeptCall(call_id, member.service, self._clock())
+        kept = KeptCall(call_id, member.service, self._clock(), member.name)
         self._note(self._kept.add, kept)
         return kept
 
@@ -154,12 +154,12 @@ class HangUpList:
 
     async def _try(self, call: KeptCall) -> ServiceError | None:
         """Hang up once; what stood against it, if anything did."""
-        member = self.pool.at(call.service)
+        member = self.pool.at(call.service, call.member)
         if member is None:
             raise LookupError(call.service)
         began, failure = time.monotonic(), None
         try:
-            await member.upstream.hang_up(ServiceCall("", call.call))
+            await _hang_up(member, ServiceCall("", call.call))
         except ServiceError as error:
             failure = error
         outcome = "ok" if failure is None else failure.refusal.value
@@ -185,6 +185,17 @@ class HangUpList:
             self._written = False
         else:
             self._written = True
+
+
+async def _hang_up(member: Member, call: ServiceCall) -> None:
+    """Ask once. Raises ServiceError, also for a fault of the relay's own: the call runs on then, and is tried again."""
+    try:
+        await member.upstream.hang_up(call)
+    except ServiceError:
+        raise
+    except Exception as error:
+        fault = f"the relay could not ask: {type(error).__name__}"
+        raise ServiceError(ServiceRefusal.FAILED, Operation.HANG_UP, fault) from error
 
 
 def _is_final(error: ServiceError) -> bool:

@@ -1,8 +1,9 @@
 """Calls that the service accepted and that are not hung up yet: in memory and, so that a restart finds them, in a file.
 
-`calls.jsonl` in the state directory: a line `{"call", "service", "at"}` for a call accepted, `{"over"}` for one that is
-over; an append each, written anew when most of it is over. It is not synced to the disk: written lines outlive the
-relay's death, and what a power cut takes along is ended by the service, which hears nothing from this machine any more.
+`calls.jsonl` in the state directory: a line `{"call", "service", "at", "member"}` for a call accepted, `{"over"}` for
+one that is over; an append each, written anew when most of it is over. It is not synced to the disk: written lines
+outlive the relay's death, and what a power cut takes along is ended by the service, which hears nothing from this
+machine any more.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class KeptCall:
-    """A call to be hung up: its id, the base URL of its service, when it was accepted (Unix seconds)."""
+    """A call to be hung up: its id, the base URL of its service, when it was accepted (Unix seconds).
+
+    `member` is whose credential it was made with; empty where an older relay wrote it down.
+    """
 
     call: str
     service: str
     at: float
+    member: str = ""
 
 
 class KeptCalls:
@@ -135,13 +140,13 @@ class KeptCalls:
 
     def _take(self, line: bytes) -> bool:
         try:
-            match json.loads(line):
+            match read := json.loads(line):
                 case {"over": str(over)}:
                     self.calls.pop(over, None)
                 case {"call": str(call), "service": str(service), "at": float() | int() as at} if _CALL_ID.fullmatch(
                     call
                 ) and math.isfinite(at):
-                    self.calls[call] = KeptCall(call, service, float(at))
+                    self.calls[call] = KeptCall(call, service, float(at), _text(read.get("member")))
                 case _:
                     return False
         except (ValueError, OverflowError, RecursionError):
@@ -161,6 +166,10 @@ def _locked(path: Path) -> int:
         os.close(file)
         raise
     return file
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -44,7 +44,7 @@ class LiveSessions:
     def add(self, conversation: Conversation, task: asyncio.Task[None]) -> None:
         """Keep a conversation until its task is done."""
         self._running[conversation.session_id] = (conversation, task)
-        task.add_done_callback(lambda _: self._forget(conversation.session_id))
+        task.add_done_callback(lambda done: self._forget(conversation.session_id, done))
 
     def of(self, session_id: str, owner: str) -> Conversation | None:
         """The owner's session; None if this owner has no such session."""
@@ -93,8 +93,10 @@ class LiveSessions:
     def _of_tenant(self, tenant: str) -> list[Conversation]:
         return [each for each in self.conversations if each.diary.request.identity.tenant == tenant]
 
-    def _forget(self, session_id: str) -> None:
+    def _forget(self, session_id: str, done: asyncio.Task[None]) -> None:
         del self._running[session_id]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self._telemetry.warn("session_failed", session_id=session_id, error=type(error).__name__)
         self._on_end(session_id)
 
 

@@ -28,7 +28,7 @@ class UsageStore(Protocol):
     """Where usage is kept for all nodes; both raise StoreError."""
 
     async def add(self, deltas: Sequence[UsageDelta], writer: str, batch: str, at: float) -> None:
-        """Add all of a batch or nothing, and nothing if it is the last one this writer added."""
+        """Add all of a batch or nothing; nothing if the writer added it or a later one. `batch` names them in order."""
         ...
 
     async def spent(
@@ -76,6 +76,7 @@ class Metering:
         self._clock = clock
         self._monotonic = monotonic
         self._writer = secrets.token_hex(16)
+        self._batches = 0
         self._running: dict[str, _Running] = {}
         self._counts: Counter[Key] = Counter()
         self._pending = Tally(most_subjects)
@@ -131,11 +132,11 @@ class Metering:
         if all(self._is_fresh(self._read.get(keys[scope])) for scope in scopes):
             return
         async with self._lock:
-            # Whoever waited may find that another has read for it.
-            stale = [keys[scope] for scope in scopes if not self._is_fresh(self._read.get(keys[scope]))]
-            if stale:
-                await self._save()
-                await self._look_up(stale)
+            if all(self._is_fresh(self._read.get(keys[scope])) for scope in scopes):
+                return
+            # For all who wait as well, which then need not ask: many who come at once are one question.
+            await self._save()
+            await self._look_up([key for key, read in self._read.items() if not self._is_fresh(read)])
 
     async def sync(self) -> None:
         """Add to the store what is not there yet, then read what others added. Raises StoreError."""
@@ -165,7 +166,8 @@ class Metering:
             if self._batch is None:
                 if not len(self._pending):
                     return
-                self._batch = (secrets.token_hex(16), self._pending)
+                self._batches += 1
+                self._batch = (f"{self._batches:016d}", self._pending)
                 self._pending = Tally(self._most)
             name, tally = self._batch
             await self._store.add(tally.deltas(), self._writer, name, self._clock())

@@ -16,7 +16,7 @@ from relay.quotas import QuotaRules, Quotas, TakeMint
 from relay.slots import Slots
 from relay.store.database import Database
 from relay.store.leases import SqlLeases
-from relay.store.usage import UsageCounts
+from relay.store.usage import Usages
 from relay.telemetry.quotas import QuotaTelemetry
 
 
@@ -29,7 +29,7 @@ async def open_quotas(
     if settings.store.redis_url is not None:
         leases, take_mint = _in_redis(settings.store.redis_url.reveal(), node, stack)
     slots = Slots(leases, settings.quotas.sessions_on_failure, telemetry)
-    quotas = Quotas(quota_rules(settings.quotas), slots, Metering(UsageCounts(database)), take_mint, telemetry)
+    quotas = Quotas(quota_rules(settings.quotas), slots, Metering(Usages(database)), take_mint, telemetry)
     stack.push_async_callback(quotas.close)
     await slots.start()
     return quotas

@@ -179,16 +179,22 @@ class Quotas:
         for session_id, each in list(self._followed.items()):
             if not each.counted:
                 continue
-            rules = each.session.rules
-            allowance = _both(self.rules.allowance, rules.allowance)
-            if not (scopes := allowance.daily_scopes):
-                continue
-            accounts = self._metering.accounts(each.who, scopes)
-            match each.countdown.look(allowance, accounts, rules.warn_seconds, now, unix):
-                case QuotaNotice(hit, seconds_left):
-                    each.session.warn_ending(END_REASONS[hit.limit], seconds_left)
-                case QuotaEnd(hit):
-                    self._end(session_id, hit)
+            try:
+                self._look_at(session_id, each, now, unix)
+            except Exception as error:  # noqa: BLE001 - one session's fault must not free all others of their limits
+                self._telemetry.look_failed(error)
+
+    def _look_at(self, session_id: str, each: _Followed, now: float, unix: float) -> None:
+        rules = each.session.rules
+        allowance = _both(self.rules.allowance, rules.allowance)
+        if not (scopes := allowance.daily_scopes):
+            return
+        accounts = self._metering.accounts(each.who, scopes)
+        match each.countdown.look(allowance, accounts, rules.warn_seconds, now, unix):
+            case QuotaNotice(hit, seconds_left):
+                each.session.warn_ending(END_REASONS[hit.limit], seconds_left)
+            case QuotaEnd(hit):
+                self._end(session_id, hit)
 
     def watches(self) -> dict[str, Callable[[], Awaitable[NoReturn]]]:
         """What has to run for as long as the relay, by name: sessions looked at, places renewed, usage written."""

@@ -115,6 +115,9 @@ class Slots:
             scope = await self._leases.take(place.claim, Bound() if self._fail_open else place.limits)
         except StoreError as error:
             self._failed(error, "tried again later")
+            if session not in self._held:
+                # It may have been taken behind our back, for a session that is over.
+                self.release(session)
             return
         if session not in self._held:
             self.release(session)

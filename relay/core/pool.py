@@ -72,14 +72,18 @@ class MemberState:
 
 @dataclass(slots=True)
 class _Health:
-    """`until` is 0 for a member that nothing stands against; a trial is the one try after a cooldown."""
+    """`until` is 0 for a member that nothing stands against; the one try after a cooldown began at `trial_at`."""
 
     until: float = 0.0
     failed_at: float = 0.0
     failures: int = 0
     trouble: Trouble | None = None
     last_error: str | None = None
-    on_trial: bool = False
+    trial_at: float | None = None
+
+    def is_before_trial(self, began: float) -> bool:
+        """Whether an attempt that began then says nothing of the trial that is under way."""
+        return self.trial_at is not None and began < self.trial_at
 
 
 class PoolHealth:
@@ -108,19 +112,25 @@ class PoolHealth:
     def succeeded(self, name: str, began: float) -> bool:
         """A member took a call in an attempt that began then; whether that means it is back."""
         health = self._health[name]
-        health.on_trial = False
+        if health.is_before_trial(began):
+            return False
+        health.trial_at = None
         # An answer to what was asked before it failed says nothing of now.
         if health.trouble is None or began < health.failed_at:
             return False
         self._health[name] = _Health(last_error=health.last_error)
         return True
 
-    def failed(self, name: str, trouble: Trouble, error: str, now: float, retry_after: float | None = None) -> bool:
+    def failed(
+        self, name: str, trouble: Trouble, error: str, began: float, now: float, retry_after: float | None = None
+    ) -> bool:
         """An attempt failed, `error` is the word for it; whether the member's condition changed by that."""
         health = self._health[name]
+        if health.is_before_trial(began):
+            return False
         before = self.condition(name)
-        counts = health.trouble is None or health.on_trial or now >= health.until
-        health.on_trial = False
+        counts = health.trouble is None or now >= health.until
+        health.trial_at = None
         health.failed_at, health.last_error = now, error
         if counts:
             health.failures += 1
@@ -132,9 +142,11 @@ class PoolHealth:
             health.until = max(health.until, until)
         return self.condition(name) is not before
 
-    def left(self, name: str) -> None:
+    def left(self, name: str, began: float) -> None:
         """An attempt came to no end that says anything of the member."""
-        self._health[name].on_trial = False
+        health = self._health[name]
+        if not health.is_before_trial(began):
+            health.trial_at = None
 
     def condition(self, name: str) -> Condition:
         """How it stands with a member; a cooldown that is over ends with the next success."""
@@ -158,11 +170,11 @@ class PoolHealth:
         return None if health.trouble is None else max(0.0, health.until - now)
 
     def _may_try(self, health: _Health, now: float) -> bool:
-        return health.trouble is None or (now >= health.until and not health.on_trial)
+        return health.trouble is None or (now >= health.until and health.trial_at is None)
 
     def _take(self, name: str, now: float) -> str:
         health = self._health[name]
-        health.on_trial = health.trouble is not None and now >= health.until
+        health.trial_at = now if health.trouble is not None and now >= health.until else None
         return name
 
     def _seconds(self, health: _Health, retry_after: float | None) -> float:

@@ -20,7 +20,10 @@ def keys_of(tenant: str, subject: str) -> tuple[Key, Key, Key]:
 
 
 class Tally:
-    """At most `most` subjects are kept apart; what more use counts for their tenant and the relay alone."""
+    """At most `most` subjects are kept apart; what more use counts for their tenant and the relay alone.
+
+    Of those, at most `most` tenants are kept apart; what more use counts for the relay alone.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -34,6 +37,8 @@ class Tally:
         """Count what was used on a day of UTC."""
         if (day, tenant, subject) not in self._rows and len(self._rows) >= self._most:
             subject = OTHERS
+        if (day, tenant, subject) not in self._rows and len(self._rows) >= 2 * self._most:
+            tenant = OTHERS
         place = (day, tenant, subject)
         before = self._rows.get(place, UsageDelta(*place))
         self._rows[place] = UsageDelta(

@@ -92,10 +92,11 @@ class SqlLeases:
             del self._waiting[:_CHUNK]
             try:
                 outcomes = await self._all([wish for wish, _ in batch])
-            except StoreError as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits would do so for ever
+                words = str(error) if isinstance(error, StoreError) else type(error).__name__
                 for _, done in batch:
                     if not done.done():
-                        done.set_exception(StoreError(str(error)))
+                        done.set_exception(StoreError(words))
                 continue
             for (_, done), outcome in zip(batch, outcomes, strict=True):
                 if not done.done():

@@ -25,7 +25,7 @@ from relay.store.migrate import NEWEST, form_in, migrate
 from relay.store.retention import Retention, RetentionDays
 from relay.store.revisions import PolicyRevisions
 from relay.store.session_records import SessionRecords
-from relay.store.usages import Usages
+from relay.store.usage import Usages
 
 _DRIVERS = {
     "sqlite": "sqlite+pysqlite",

@@ -1,52 +1,53 @@
-"""What metering asks of the table of usage: add each batch once, and tell what was used today."""
+"""What was used, by day of UTC, tenant and subject: sums that only grow, each batch of a process added once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, tuple_
 
 from relay.core.allowance import Spent
-from relay.core.stored import StoreOperation, UsageDelta
+from relay.core.stored import StoreOperation, UsageBy, UsageDelta, UsageRow
 from relay.store.database import Database
+from relay.store.fitting import fitted, number
 from relay.store.tables import USAGE, USAGE_WRITERS
+from relay.store.upsert import insert_for
 
 _CHUNK = 200
 # After so long no process asks whether its last batch was added.
 _WRITER_SECONDS = 172_800
 _KEY = ("day", "tenant", "subject")
-_COUNTED = ("sessions", "seconds", "tokens", "dollars")
+_SUMS = ("sessions", "seconds", "tokens", "dollars")
+_MOST_ROWS = 5_000
+_COLUMNS = {UsageBy.DAY: ("day",), UsageBy.TENANT: ("tenant",), UsageBy.SUBJECT: ("tenant", "subject")}
 
 
-class UsageCounts:
-    """Implements `relay.metering.UsageStore`."""
+class Usages:
+    """Every method raises StoreError; days are as `2026-11-22`, ValueError for others."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def add(self, deltas: Sequence[UsageDelta], writer: str, batch: str, at: float) -> None:
-        """Add to what is there, all of it or nothing; nothing if this batch was the last one of its writer.
+        """Add to what is there, all of it or nothing; nothing if the writer has added this batch or a later one.
 
-        A writer is one process, which never learns of some batches whether they came here. Raises StoreError.
+        A writer is one process, which never learns of some batches whether they came here; `batch` names them in
+        order, by texts of one length. `at` is in Unix seconds.
         """
+        if not deltas:
+            return
+        # In one order, whoever adds: two nodes must not wait for each other's rows.
+        rows = [{**dict(zip(_KEY, key, strict=True)), **sums} for key, sums in sorted(_merged(deltas).items())]
 
         def work(connection: Connection) -> None:
-            if not self._is_new(connection, writer, batch, at):
-                return
-            insert = sqlite.insert if self._database.is_sqlite else postgresql.insert
-            added = insert(USAGE)
-            sums = {name: USAGE.c[name] + added.excluded[name] for name in _COUNTED}
-            # In one order, whoever adds: two nodes must not wait for each other's rows.
-            rows = sorted(deltas, key=lambda each: (each.day, each.tenant, each.subject))
-            connection.execute(
-                added.on_conflict_do_update(index_elements=list(_KEY), set_=sums),
-                [{name: getattr(row, name) for name in (*_KEY, *_COUNTED)} for row in rows],
-            )
+            if _is_new(connection, writer, batch, at):
+                insert = insert_for(connection, USAGE)
+                more = {name: USAGE.c[name] + insert.excluded[name] for name in _SUMS}
+                connection.execute(insert.on_conflict_do_update(index_elements=_KEY, set_=more), rows)
 
-        if deltas:
-            await self._database.run(work, operation=StoreOperation.USAGE)
+        await self._database.run(work, operation=StoreOperation.USAGE)
 
     async def spent(
         self,
@@ -56,40 +57,85 @@ class UsageCounts:
         *,
         relay: bool = False,
     ) -> dict[tuple[str, ...], Spent]:
-        """What these used: `(tenant, subject)`, `(tenant,)`, and `()` for all. Raises StoreError."""
+        """What these used: `(tenant, subject)`, `(tenant,)`, and `()` for all; who used nothing is left out."""
 
         def work(connection: Connection) -> dict[tuple[str, ...], Spent]:
             found: dict[tuple[str, ...], Spent] = {}
             for start in range(0, len(subjects), _CHUNK):
                 pair = tuple_(USAGE.c.tenant, USAGE.c.subject)
-                asked = _sums(USAGE.c.tenant, USAGE.c.subject).where(pair.in_(subjects[start : start + _CHUNK]))
-                found.update(_read(connection, asked, day))
+                asked = _summed("tenant", "subject").where(pair.in_(subjects[start : start + _CHUNK]))
+                found.update(_read(connection, asked, day, USAGE.c.tenant, USAGE.c.subject))
             for start in range(0, len(tenants), _CHUNK):
-                asked = _sums(USAGE.c.tenant).where(USAGE.c.tenant.in_(tenants[start : start + _CHUNK]))
-                found.update(_read(connection, asked, day))
+                asked = _summed("tenant").where(USAGE.c.tenant.in_(tenants[start : start + _CHUNK]))
+                found.update(_read(connection, asked, day, USAGE.c.tenant))
             if relay:
-                found.update(_read(connection, _sums(), day))
+                found.update(_read(connection, _summed(), day))
             return found
 
-        return await self._database.run(work, operation=StoreOperation.USAGE) if subjects or tenants or relay else {}
+        wanted = subjects or tenants or relay
+        return await self._database.run(work, operation=StoreOperation.USAGE) if wanted else {}
 
-    def _is_new(self, connection: Connection, writer: str, batch: str, at: float) -> bool:
-        last = connection.scalar(select(USAGE_WRITERS.c.batch).where(USAGE_WRITERS.c.writer == writer))
-        if last == batch:
-            return False
-        connection.execute(delete(USAGE_WRITERS).where(USAGE_WRITERS.c.at < at - _WRITER_SECONDS))
-        connection.execute(delete(USAGE_WRITERS).where(USAGE_WRITERS.c.writer == writer))
-        connection.execute(USAGE_WRITERS.insert().values(writer=writer, batch=batch, at=at))
-        return True
+    async def report(
+        self, since: str, until: str, tenant: str | None, by: UsageBy, limit: int = _MOST_ROWS
+    ) -> list[UsageRow]:
+        """Sums from `since` to the day before `until`; of most dollars, then seconds, first, but days in order."""
+        names = _COLUMNS[by]
+        columns = [USAGE.c[name] for name in names]
+        wanted = _summed(*names).where(USAGE.c.day >= _day(since), USAGE.c.day < _day(until)).group_by(*columns)
+        if tenant is not None:
+            wanted = wanted.where(USAGE.c.tenant == fitted(USAGE.c.tenant, tenant))
+        most_first = (func.sum(USAGE.c.dollars).desc(), func.sum(USAGE.c.seconds).desc(), *columns)
+        wanted = wanted.order_by(*(columns if by is UsageBy.DAY else most_first)).limit(max(1, min(limit, _MOST_ROWS)))
+        rows = await self._database.run(
+            lambda connection: connection.execute(wanted).all(), operation=StoreOperation.USAGE
+        )
+        # What is confined to a tenant says so.
+        whose = {} if tenant is None else {"tenant": tenant}
+        return [UsageRow(**{**whose, **{name: getattr(row, name) for name in names}}, **_sums(row)) for row in rows]
 
 
-def _sums(*keys: ColumnElement[str]) -> Select[Any]:
-    columns: list[ColumnElement[Any]] = [*keys, *(func.sum(USAGE.c[name]) for name in ("seconds", "tokens", "dollars"))]
-    return select(*columns).group_by(*keys)
+def _is_new(connection: Connection, writer: str, batch: str, at: float) -> bool:
+    """Note that a batch is added; False if it, or a later one, was. In one statement: two may try at once."""
+    connection.execute(delete(USAGE_WRITERS).where(USAGE_WRITERS.c.at < at - _WRITER_SECONDS))
+    insert = insert_for(connection, USAGE_WRITERS).values(writer=writer, batch=batch, at=at)
+    noted = insert.on_conflict_do_update(
+        index_elements=["writer"], set_={"batch": batch, "at": at}, where=USAGE_WRITERS.c.batch < batch
+    )
+    return connection.execute(noted.returning(USAGE_WRITERS.c.writer)).first() is not None
 
 
-def _read(connection: Connection, asked: Select[Any], day: str) -> dict[tuple[str, ...], Spent]:
+def _merged(deltas: Sequence[UsageDelta]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    merged: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for delta in deltas:
+        key = (_day(delta.day), fitted(USAGE.c.tenant, delta.tenant), fitted(USAGE.c.subject, delta.subject))
+        sums = merged.setdefault(key, dict.fromkeys(_SUMS, 0))
+        for name in _SUMS:
+            sums[name] += getattr(delta, name)
+    return merged
+
+
+def _summed(*names: str) -> Select[Any]:
+    return select(
+        *(USAGE.c[name] for name in names), *(func.coalesce(func.sum(USAGE.c[name]), 0).label(name) for name in _SUMS)
+    )
+
+
+def _read(
+    connection: Connection, asked: Select[Any], day: str, *keys: ColumnElement[str]
+) -> dict[tuple[str, ...], Spent]:
     found: dict[tuple[str, ...], Spent] = {}
-    for *key, seconds, tokens, dollars in connection.execute(asked.where(USAGE.c.day == day)):
-        found[tuple(key)] = Spent(float(seconds or 0), int(tokens or 0), float(dollars or 0))
+    for row in connection.execute(asked.where(USAGE.c.day == _day(day)).group_by(*keys)):
+        sums = _sums(row)
+        found[tuple(row[: len(keys)])] = Spent(sums["seconds"], sums["tokens"], sums["dollars"])
     return found
+
+
+def _sums(row: Row[Any]) -> dict[str, Any]:
+    # The sum of whole numbers is a decimal to PostgreSQL.
+    whole = {name: number(int(getattr(row, name))) for name in ("sessions", "tokens")}
+    return {**whole, "seconds": float(row.seconds), "dollars": float(row.dollars)}
+
+
+def _day(text: str) -> str:
+    """The day as it is kept. Raises ValueError."""
+    return date.fromisoformat(text).isoformat()

@@ -127,14 +127,14 @@ class UpstreamPool:
         except ServiceError as error:
             trouble = _TROUBLES.get(error.refusal)
             if trouble is None:
-                self._health.left(name)
+                self._health.left(name, began)
             else:
                 told = None if error.retry_after_ms is None else error.retry_after_ms / 1000
-                if self._health.failed(name, trouble, error.refusal.value, self.now(), told):
+                if self._health.failed(name, trouble, error.refusal.value, began, self.now(), told):
                     self._tell(name)
             raise
         except BaseException:
-            self._health.left(name)
+            self._health.left(name, began)
             raise
         if self._health.succeeded(name, began):
             self._tell(name)
@@ -143,9 +143,10 @@ class UpstreamPool:
         """The member of this name; KeyError if there is none."""
         return self._by_name[name]
 
-    def at(self, service: str) -> Member | None:
-        """A member with this base URL; None if the settings know none any more."""
-        return next((each for each in self.members if each.service == service), None)
+    def at(self, service: str, name: str = "") -> Member | None:
+        """The member with this base URL, of several the one of this name; None if the settings know none any more."""
+        found = [each for each in self.members if each.service == service]
+        return next((each for each in found if each.name == name), found[0] if found else None)
 
     def state(self) -> list[MemberState]:
         """How it stands with every member."""

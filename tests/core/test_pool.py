@@ -17,8 +17,8 @@ def pool(*weights: int) -> PoolHealth:
     return PoolHealth([PoolFacts(name, weight=weight) for name, weight in zip("abc", weights, strict=False)], TIMES)
 
 
-def fail(health, name, now, trouble=Trouble.FAILING, retry_after=None):
-    return health.failed(name, trouble, "failed", now, retry_after)
+def fail(health, name, now, trouble=Trouble.FAILING, retry_after=None, began=None):
+    return health.failed(name, trouble, "failed", now if began is None else began, now, retry_after)
 
 
 def drawn(health, now=0.0, allowed="abc", draws=4_000):
@@ -29,7 +29,7 @@ def drawn(health, now=0.0, allowed="abc", draws=4_000):
         name = health.choose(allowed, (), now, chance.random())
         found[name] += 1
         if name is not None:
-            health.left(name)
+            health.left(name, now)
     return found
 
 
@@ -125,13 +125,25 @@ def test_after_a_cooldown_one_set_up_at_a_time_tries():
     assert health.choose("ab", (), 1.9, 0.0) == "b"
     assert health.choose("ab", (), 2.0, 0.0) == "a"
     assert health.choose("ab", (), 2.0, 0.0) == "b"
-    health.left("a")
+    health.left("a", 2.0)
     assert health.choose("ab", (), 2.0, 0.0) == "a", "a trial that came to nothing is had again"
     fail(health, "a", 2.1)
     assert health.choose("ab", (), 5.0, 0.0) == "b"
     assert health.choose("ab", (), 6.1, 0.0) == "a"
     assert health.succeeded("a", 6.1)
     assert [health.choose("ab", (), 6.2, 0.0) for _ in range(2)] == ["a", "a"]
+
+
+def test_what_was_asked_before_a_trial_does_not_end_it():
+    health = pool(1, 1)
+    fail(health, "a", 0.0)
+    assert health.choose("ab", (), 2.0, 0.0) == "a"
+    health.left("a", 1.0)
+    assert not fail(health, "a", 2.1, began=1.0)
+    assert not health.succeeded("a", 1.0)
+    assert health.choose("ab", (), 2.2, 0.0) == "b", "one set-up tries"
+    assert health.succeeded("a", 2.0)
+    assert health.condition("a") is Condition.READY
 
 
 def test_where_all_are_cooling_the_first_try_goes_to_the_one_that_is_due_first():

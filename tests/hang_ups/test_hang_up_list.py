@@ -9,9 +9,10 @@ from structlog.testing import capture_logs
 from support.pool import pool_of
 from support.resources import held, nothing_left_since, settled
 
+from relay.core.pool import PoolFacts
 from relay.hang_up_list import HangUpList, Patience
 from relay.kept_calls import KeptCall, KeptCalls
-from relay.upstream import Operation, ServiceCall, ServiceError, ServiceKey, ServiceRefusal
+from relay.upstream import Member, Operation, ServiceCall, ServiceError, ServiceKey, ServiceRefusal, UpstreamPool
 
 HERE = "https://one.example"
 KEY = ServiceKey("ek_1")
@@ -288,3 +289,41 @@ async def test_after_a_restart_each_member_is_asked_for_its_own_and_one_that_is_
     await until_over(hang_ups)
     assert (service.asked, other.asked) == (["rtc_one"], ["rtc_two"])
     assert (late(metrics, "done"), late(metrics, "given_up")) == (2, 1)
+
+
+async def test_a_fault_of_the_relay_s_own_loses_no_call(listed, service):
+    hang_ups = listed()
+    call = await called(hang_ups)
+    hang_up, left = service.hang_up, 2
+
+    async def broken(asked):
+        nonlocal left
+        if left:
+            left -= 1
+            raise RuntimeError("not the service's")
+        await hang_up(asked)
+
+    service.hang_up = broken
+    with pytest.raises(ServiceError, match="RuntimeError"):
+        await hang_ups.hang_up(call)
+    await service.news.wait()
+    assert not await settled(lambda: list(hang_ups._kept.calls))
+    assert service.asked == ["rtc_1"]
+
+
+async def test_of_two_members_at_one_address_the_one_that_has_the_call_is_asked(service, other, telemetry, tmp_path):
+    def two() -> HangUpList:
+        facts = {"one": service, "two": other}
+        members = [Member(PoolFacts(name), HERE, each) for name, each in facts.items()]
+        pool = UpstreamPool(members, "d", 15.0, telemetry.members)
+        return HangUpList(pool, KeptCalls(tmp_path / "state"), telemetry, QUICK)
+
+    before = two()
+    await called(before, 1)
+    await before.close()
+    after = two()
+    after.hang_up_what_was_left()
+    await other.news.wait()
+    assert not await settled(lambda: list(after._kept.calls))
+    assert (service.asked, other.asked) == ([], ["rtc_1"])
+    await after.close()

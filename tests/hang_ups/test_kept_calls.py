@@ -50,7 +50,8 @@ def test_what_is_not_over_is_found_again(kept, tmp_path):
 
 def test_every_change_is_in_the_file_when_it_was_made(kept, path):
     kept.add(call(1))
-    assert json.loads(path.read_text()) == {"call": "rtc_1", "service": "https://one.example", "at": 1001.5}
+    line = {"call": "rtc_1", "service": "https://one.example", "at": 1001.5, "member": ""}
+    assert json.loads(path.read_text()) == line
     kept.remove("rtc_1")
     assert json.loads(path.read_text().splitlines()[-1]) == {"over": "rtc_1"}
 

@@ -92,7 +92,7 @@ async def test_a_place_is_free_again_whatever_way_its_session_goes(kind, node):
     posting = asyncio.create_task(relay.post(key))
     await relay.service.asked.wait()
     assert (await relay.post(relay.key()))[0] == 429
-    _, task = next(reversed(relay.registry._live.values()))
+    _, task = next(reversed(relay.registry.live._running.values()))
     posting.cancel()
     await asyncio.wait({task})
     relay.service.may_answer.set()
@@ -143,7 +143,7 @@ async def test_a_session_that_began_early_has_its_place_hands_it_over_and_gives_
     assert list(registry.live.counters()) == [opened.session_id]
     with_another = replace(early_request("third"), offer="v=0")
     assert registry.hang_up(opened.session_id, "alice")
-    await registry._live[opened.session_id][1]
+    await registry.live._running[opened.session_id][1]
     await relay.places_free()
     # Another one is asked for than was begun: the place of the one that is given up serves it.
     registry.prepare(early_request("third"), 60.0)

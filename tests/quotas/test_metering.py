@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from support.kinds import DATABASES
 
@@ -9,7 +11,7 @@ from relay.core.allowance import Scope, Spent
 from relay.core.stored import StoreError
 from relay.core.tally import OTHERS
 from relay.metering import FLUSH_SECONDS, Metering, Who
-from relay.store.usage import UsageCounts
+from relay.store.usage import Usages
 
 ALICE, BOB = Who("t", "alice"), Who("t", "bob")
 DAY = 86_400.0
@@ -19,7 +21,7 @@ ALL = tuple(Scope)
 class Faulty:
     """A store that fails before or after it did what it was asked."""
 
-    def __init__(self, usage: UsageCounts) -> None:
+    def __init__(self, usage: Usages) -> None:
         self._usage = usage
         self.before = self.after = False
 
@@ -46,7 +48,7 @@ def told(metering: Metering, who: Who) -> list[tuple[float, int, float]]:
 
 @pytest.fixture
 def node(databases, clock):
-    return lambda **options: Metering(UsageCounts(databases()), clock=clock, monotonic=clock, **options)
+    return lambda **options: Metering(Usages(databases()), clock=clock, monotonic=clock, **options)
 
 
 @pytest.mark.parametrize("kind", DATABASES)
@@ -74,7 +76,7 @@ async def test_what_was_used_is_there_after_a_restart_and_at_other_nodes(kind, n
 
 @pytest.mark.parametrize("kind", DATABASES)
 async def test_nothing_is_counted_twice_or_lost_when_a_flush_fails(kind, databases, clock):
-    faulty = Faulty(UsageCounts(databases()))
+    faulty = Faulty(Usages(databases()))
     metering = Metering(faulty, clock=clock, monotonic=clock)
     metering.used(ALICE, 1, 1.0)
     for before, after in [(True, False), (False, True), (False, True), (True, False)]:
@@ -87,7 +89,7 @@ async def test_nothing_is_counted_twice_or_lost_when_a_flush_fails(kind, databas
     await metering.sync()
     await metering.know(ALICE, ALL)
     assert told(metering, ALICE) == [(0, 41, 1.0)] * 3
-    assert await UsageCounts(databases()).spent("2027-01-15", [("t", "alice")]) == {("t", "alice"): Spent(0, 41, 1.0)}
+    assert await Usages(databases()).spent("2027-01-15", [("t", "alice")]) == {("t", "alice"): Spent(0, 41, 1.0)}
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
@@ -101,14 +103,14 @@ async def test_a_session_over_midnight_counts_for_both_days(kind, node, database
     assert told(metering, ALICE)[0] == (35, 0, 0)
     await metering.sync()
     assert told(metering, ALICE)[0] == (35, 0, 0)
-    usage = UsageCounts(databases())
+    usage = Usages(databases())
     days = [(await usage.spent(day, relay=True))[()].seconds for day in ("2027-01-15", "2027-01-16")]
     assert days == [20, 35]
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 async def test_of_too_many_subjects_the_rest_counts_for_tenant_and_relay(kind, databases, clock):
-    faulty = Faulty(UsageCounts(databases()))
+    faulty = Faulty(Usages(databases()))
     metering = Metering(faulty, most_subjects=3, clock=clock, monotonic=clock)
     faulty.before = True
     for number in range(10):
@@ -116,7 +118,7 @@ async def test_of_too_many_subjects_the_rest_counts_for_tenant_and_relay(kind, d
     assert [tokens for _, tokens, _ in told(metering, Who("t", "subject 9"))] == [0, 10, 10]
     faulty.before = False
     await metering.sync()
-    kept = await UsageCounts(databases()).spent("2027-01-15", [("t", "subject 2"), ("t", OTHERS)], ["t"])
+    kept = await Usages(databases()).spent("2027-01-15", [("t", "subject 2"), ("t", OTHERS)], ["t"])
     assert [each.tokens for each in kept.values()] == [7, 1, 10]
 
 
@@ -131,3 +133,35 @@ async def test_who_is_gone_is_forgotten(kind, node, clock):
     clock.now += 60
     await metering.sync()
     assert (len(metering._read), len(metering._pending), len(metering._counts)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_many_who_come_at_once_are_one_question_to_the_store(kind, databases, clock):
+    usage = Usages(databases())
+    asked = []
+
+    class Counting:
+        add = usage.add
+
+        async def spent(self, day, subjects, tenants, *, relay):
+            asked.append(len(subjects))
+            return await usage.spent(day, subjects, tenants, relay=relay)
+
+    metering = Metering(Counting(), clock=clock, monotonic=clock)
+    await asyncio.gather(*(metering.know(Who("t", f"subject {number}"), ALL) for number in range(50)))
+    # The one who came first asked alone.
+    assert asked == [1, 49]
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_tenants_without_end_fill_no_memory_while_the_store_is_away(kind, databases, clock):
+    faulty = Faulty(Usages(databases()))
+    metering = Metering(faulty, most_subjects=3, clock=clock, monotonic=clock)
+    faulty.before = True
+    for number in range(50):
+        metering.used(Who(f"tenant {number}", "s"), 1, 0.0)
+    assert len(metering._pending) == 7
+    assert [tokens for _, tokens, _ in told(metering, Who("tenant 0", "s"))] == [1, 1, 50]
+    faulty.before = False
+    await metering.sync()
+    assert (await Usages(databases()).spent("2027-01-15", relay=True))[()].tokens == 50

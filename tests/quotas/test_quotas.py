@@ -9,6 +9,7 @@ import pytest
 
 from relay.config import OnStoreFailure
 from relay.core.allowance import Allowance, Bound, Scope, Spent
+from relay.core.leases import Claim
 from relay.core.policy_resolve import Identity
 from relay.core.policy_rules import LimitRules
 from relay.core.stored import StoreError
@@ -17,6 +18,7 @@ from relay.errors import ApiError
 from relay.metering import Metering
 from relay.quotas import QuotaRules, Quotas
 from relay.slots import Slots
+from relay.store.leases import SqlLeases
 
 ALICE, BOB = Identity("t", "alice"), Identity("t", "bob")
 OPEN, CLOSED = OnStoreFailure.FAIL_OPEN, OnStoreFailure.FAIL_CLOSED
@@ -245,3 +247,62 @@ async def test_a_request_that_is_cancelled_while_it_takes_its_place_gives_it_bac
     may_go_on.set()
     await held.close()
     assert store.held == set()
+
+
+async def test_a_session_whose_limits_cannot_be_read_frees_no_other_one(quotas, clock):
+    held = quotas(Allowance(minutes=Bound(user=1)))
+
+    class Broken(Session):
+        @property
+        def rules(self):
+            raise RuntimeError("broken")
+
+        @rules.setter
+        def rules(self, _rules):
+            pass
+
+    await held.admit("rs_0", BOB, LimitRules())
+    held.follow("rs_0", BOB, Broken())
+    held.count("rs_0")
+    session = Session()
+    await talking(held, "rs_1", ALICE, session)
+    pass_seconds(held, clock, 75)
+    assert session.told[-1] == ("quota_time", "user")
+
+
+async def test_a_place_taken_again_behind_our_back_is_given_back_when_its_session_is_over(quotas, store):
+    held = quotas(Allowance(sessions=Bound(user=1)))
+    await held.admit("rs_1", ALICE, LimitRules())
+    store.held.clear()
+    take, asked, may_go_on = store.take, asyncio.Event(), asyncio.Event()
+
+    async def slow(claim, limits):
+        asked.set()
+        await may_go_on.wait()
+        await take(claim, limits)
+        raise StoreError("no answer")
+
+    store.take = slow
+    renewing = asyncio.create_task(held._slots.renew())
+    await asked.wait()
+    await held.leave("rs_1")
+    may_go_on.set()
+    await renewing
+    await held.close()
+    assert store.held == set()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_a_fault_of_the_relay_s_own_leaves_nobody_waiting(kind, databases):
+    database = databases()
+    leases = SqlLeases(database, "one")
+    run = database.run
+
+    async def broken(*_arguments, **_options):
+        raise RuntimeError("not the database's")
+
+    database.run = broken
+    with pytest.raises(StoreError, match="RuntimeError"):
+        await asyncio.wait_for(leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)), 5)
+    database.run = run
+    assert await leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)) is None

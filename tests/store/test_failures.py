@@ -145,10 +145,12 @@ async def test_too_many_questions_are_refused_instead_of_kept(tmp_path, monkeypa
     monkeypatch.setattr(database_module, "_MOST_WAITING", 5)
     store = await open_store(f"sqlite:///{tmp_path}/relay.db")
     deltas = [UsageDelta("2026-11-22", "t", "s", tokens=1)]
-    outcomes = await asyncio.gather(*(store.usage.add(deltas) for _ in range(20)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(store.usage.add(deltas, str(n), "1", 0.0) for n in range(20)), return_exceptions=True
+    )
     kept = [each for each in outcomes if each is None]
     assert {str(each) for each in outcomes if each is not None} == {"5 questions wait for an answer"}
-    assert (await store.usage.totals("2026-11-22")).tokens == len(kept) >= 5
+    assert (await store.usage.spent("2026-11-22", relay=True))[()].tokens == len(kept) >= 5
     await store.close()
 
 

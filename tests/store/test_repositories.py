@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from relay.core.access import Role
+from relay.core.allowance import Spent
 from relay.core.decision_chain import DecisionRecord
 from relay.core.kill_switch import KillSwitch
 from relay.core.stored import (
@@ -193,21 +194,21 @@ async def test_a_record_is_kept_whatever_stands_in_it(store):
 
 
 async def test_usage_adds_up_exactly_however_many_add_at_once(store):
-    await asyncio.gather(*(
-        store.usage.add([
+    def batch(n: int) -> list[UsageDelta]:
+        return [
             UsageDelta("2026-11-22", "contoso", f"s{n % 3}", 1, 1.5, 10, 0.25),
             UsageDelta("2026-11-22", "fabrikam", "s0", 0, 1.0, 2**40, 0.5),
             UsageDelta("2026-11-21", "contoso", "s0", tokens=1),
-        ])
-        for n in range(30)
-    ))  # fmt: skip
-    mine = await store.usage.of("2026-11-22", "contoso", "s1")
-    assert (mine.sessions, mine.seconds, mine.tokens, mine.dollars) == (10, 15.0, 100, 2.5)
-    whole = await store.usage.totals("2026-11-22")
-    assert (whole.sessions, whole.seconds, whole.tokens, whole.dollars) == (30, 75.0, 300 + 30 * 2**40, 22.5)
-    assert (await store.usage.totals("2026-11-22", "contoso")).sessions == 30
-    assert (await store.usage.totals("2026-11-23")).sessions == 0
-    assert (await store.usage.of("2026-11-23", "contoso", "s1")).tokens == 0
+        ]
+
+    await asyncio.gather(*(store.usage.add(batch(n), f"writer {n}", "1", 0.0) for n in range(30)))
+    asked = {"subjects": [("contoso", "s1"), ("contoso", "nobody")], "tenants": ["contoso"], "relay": True}
+    assert await store.usage.spent("2026-11-22", **asked) == {
+        ("contoso", "s1"): Spent(15.0, 100, 2.5),
+        ("contoso",): Spent(45.0, 300, 7.5),
+        (): Spent(75.0, 300 + 30 * 2**40, 22.5),
+    }
+    assert await store.usage.spent("2026-11-23", **asked) == {(): Spent()}
     days = await store.usage.report("2026-11-21", "2026-11-23", None, UsageBy.DAY)
     assert [(row.day, row.tokens) for row in days] == [("2026-11-21", 30), ("2026-11-22", 300 + 30 * 2**40)]
     tenants = await store.usage.report("2026-11-22", "2026-11-23", None, UsageBy.TENANT)
@@ -215,7 +216,18 @@ async def test_usage_adds_up_exactly_however_many_add_at_once(store):
     subjects = await store.usage.report("2026-11-22", "2026-11-23", "contoso", UsageBy.SUBJECT)
     assert [(row.tenant, row.subject, row.sessions) for row in subjects] == [("contoso", f"s{n}", 10) for n in range(3)]
     with pytest.raises(ValueError, match="month"):
-        await store.usage.totals("2026-22-11")
+        await store.usage.report("2026-22-11", "2026-11-23", None, UsageBy.DAY)
+
+
+async def test_a_batch_of_usage_that_comes_late_or_twice_is_added_once(store):
+    async def add(batch: str) -> None:
+        await store.usage.add([UsageDelta("2026-11-22", "t", "s", tokens=1)], "w", batch, 0.0)
+
+    # Three times at once; then one that was given up and sent again comes through after the next one.
+    await asyncio.gather(add("0001"), add("0001"), add("0001"), return_exceptions=True)
+    await add("0002")
+    await add("0001")
+    assert (await store.usage.spent("2026-11-22", relay=True))[()].tokens == 2
 
 
 async def test_decisions_are_searched_by_what_they_are_about(store):

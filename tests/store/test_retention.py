@@ -20,7 +20,8 @@ async def test_what_is_older_than_its_days_is_deleted(store, clock, days, kept):
         await store.sessions.add(SessionRow(f"rs_{age}", "t", "s", "p", "r", at - 5, at))
         record = DecisionRecord(at, "rs", "t", "s", "p", "r", "downstream", "e", "rule", "end", "enforce")
         await store.decisions.add_many([record])
-        await store.usage.add([UsageDelta(f"2027-01-{15 - age:02}", "t", subject, 1) for subject in ("a", "b", "c")])
+        deltas = [UsageDelta(f"2027-01-{15 - age:02}", "t", subject, 1) for subject in ("a", "b", "c")]
+        await store.usage.add(deltas, f"writer {age}", "1", 0.0)
     clock.now += 1
     retention = Retention(store.database, store.audit, days, clock, batch=2)
     deleted = await retention.delete_old()

@@ -35,6 +35,10 @@ from relay.core.lifecycle import (
 from relay.core.policy import policy_from_instructions
 from relay.core.policy_resolve import Identity
 from relay.early import EarlySessions
+from relay.hang_up_list import HangUpList
+from relay.identity.callers import Callers
+from relay.identity.keys import ConfiguredKeys, KeyRing
+from relay.kept_calls import KeptCalls
 from relay.policies import Policies, one_policy
 from relay.quota_stores import open_quotas
 from relay.quotas import Quotas
@@ -42,6 +46,7 @@ from relay.registry import Registry
 from relay.store import Database
 from relay.telemetry import Telemetry
 from relay.upstream import Operation, ServiceCall, ServiceError, ServiceKey, ServiceRefusal
+from support.pool import pool_of
 
 OFFER = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
 LIMITS = AdmissionLimits(max_sessions=10_000, ports=0, cpu=0, loop_lag_seconds=0, files=0, setups=0)
@@ -91,7 +96,7 @@ class LightService:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.asked = asyncio.Event()
-        self.calls = self.most = self.begun = 0
+        self.calls = self.most = self.begun = self.made = 0
 
     async def mint(self, session: dict[str, Any]) -> ServiceKey:
         self.begun += 1
@@ -103,11 +108,15 @@ class LightService:
 
     async def call(self, key: ServiceKey, offer: str, deployment: str) -> ServiceCall:
         self.calls += 1
+        self.made += 1
         self.most = max(self.most, self.calls)
-        return ServiceCall("v=0", f"rtc_{self.calls}")
+        return ServiceCall("v=0", f"rtc_{self.made}")
 
     async def hang_up(self, call: ServiceCall) -> None:
         self.calls -= 1
+
+    async def close(self) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -142,7 +151,7 @@ class LightRelay:
     async def hang_up(self, location: str, key: str) -> None:
         """Hang up and wait until the session is forgotten and its place is free."""
         session_id = location.rpartition("/")[2]
-        _, task = self.registry._live[session_id]
+        _, task = self.registry.live._running[session_id]
         async with self.http.post(
             f"{self.url}{location}/hangup", headers={"Authorization": f"Bearer {key}"}
         ) as response:
@@ -169,16 +178,18 @@ async def light_relay(
     settings = replace(Settings(), quotas=QuotaSettings(**quotas), store=store)
     service, keys = LightService(), EphemeralKeys()
     async with contextlib.AsyncExitStack() as stack:
+        upstream = HangUpList(pool_of(telemetry, rt=service), KeptCalls(None), telemetry)
+        stack.push_async_callback(upstream.close)
         held = await open_quotas(settings, database, node, telemetry.quotas, stack)
         registry = Registry(
-            LightHost(), service, telemetry, policies, SessionLimits(), Headroom(LIMITS, time.monotonic()), held,
+            LightHost(), upstream, telemetry, policies, SessionLimits(), Headroom(LIMITS, time.monotonic()), held,
             on_end=lambda session_id: keys.forget(session_id, time.time()),
             early=EarlySessions(telemetry.sessions, early_most) if early_most else None,
         )  # fmt: skip
         stack.push_async_callback(registry.drain, 0)
         app = create_public_app(
             DoorSettings(),
-            client_keys=[Secret("client-key-of-alice-0001")],
+            callers=Callers(ConfiguredKeys([Secret("client-key-of-alice-0001")]), KeyRing()),
             ephemeral_keys=keys,
             sessions=registry,
             checks=None,
