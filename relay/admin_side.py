@@ -81,7 +81,7 @@ async def admin_side(parts: AdminParts) -> AsyncIterator[web.Application]:
         usage=StoredUsage(store),
         decisions=StoredDecisions(store),
         audit=StoredAudit(store),
-        keys=KeyOffice(store.keys, parts.identities.ring.refresh),
+        keys=KeyOffice(store.keys, parts.identities.ring.changed),
         switch=parts.keeping.switch,
         sign_in=parts.identities.sign_in,
     )

@@ -65,8 +65,9 @@ class PolicyLoader:
             raise LoaderBusy
         self._waiting += 1
         try:
-            request = await asyncio.to_thread(_request, files, self._defaults)
             async with self._turn:
+                # Not before its turn: those who wait hold their files once, not twice.
+                request = await asyncio.to_thread(_request, files, self._defaults)
                 answer = await self._ask(request)
         finally:
             self._waiting -= 1

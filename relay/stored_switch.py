@@ -6,15 +6,18 @@ It stands beside the file `KILL`, which needs nothing but a disk: whom either st
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from relay.core.access import Administrator
 from relay.core.kill_switch import KillSwitch
-from relay.core.stored import AuditNote, KillKind, KillRow, StoreError
+from relay.core.stored import AuditNote, KillKind, KillRow, StoreError, UnfitText
 from relay.policies import POLL_SECONDS, Policies
 
 _ACTION = "kill_switch"
+# Of the names as JSON, so that a row of the audit log always has room for those before, those after, and the note.
+_NAMES_MOST_BYTES = 20_000
 
 
 class KillSwitches(Protocol):
@@ -52,7 +55,12 @@ class StoredSwitch:
             return await self._read()
 
     async def move(self, wanted: KillSwitch, note: str, administrator: Administrator) -> KillSwitch:
-        """Stop exactly these; acts on this node before it returns. Raises StoreError, and then nothing has moved."""
+        """Stop exactly these; acts on this node before it returns.
+
+        Raises StoreError, and UnfitText for more names than the audit log can tell; then nothing has moved.
+        """
+        if len(json.dumps(_shown(wanted))) > _NAMES_MOST_BYTES:
+            raise UnfitText(f"the names are larger than {_NAMES_MOST_BYTES} bytes in all: stop everybody instead")
         async with self._turn:
             before = switch_of(await self._switches.all())
             body = {"from": _shown(before), "to": _shown(wanted), "note": note}

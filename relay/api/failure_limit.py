@@ -33,5 +33,8 @@ class FailureLimit:
 
     def _left(self, address: str, now: float) -> float:
         left, at = self._buckets.get(address, (float(self._burst), now))
-        # A clock set back refills nothing.
-        return min(float(self._burst), left + max(0.0, now - at) / self._seconds_each)
+        if now < at:
+            # A clock set back refills nothing, and does not hold anybody until it is where it was.
+            at = now
+            self._buckets[address] = (left, at)
+        return min(float(self._burst), left + (now - at) / self._seconds_each)

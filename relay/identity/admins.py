@@ -61,4 +61,6 @@ class Admins:
         row = await self.ring.find(credential, KeyKind.ADMIN, now)
         if row is None or row.role is None:
             return None
-        return Administrator(f"key {row.name}", row.role, row.tenant)
+        # Who is confined chooses names for keys: none of them may be told, or limited, as a key of the whole relay.
+        whose = "" if row.tenant is None else f" of {row.tenant}"
+        return Administrator(f"key {row.name}{whose}", row.role, row.tenant)

@@ -47,14 +47,14 @@ class StoredKeys(Protocol):
         ...
 
 
-async def _nobody() -> None:
+async def _nobody(_key_id: str) -> None:
     """Nobody on this node knows keys."""
 
 
 class KeyOffice:
-    """Gives out keys. `changed` is awaited after each change: then this node acts on it when a method returns."""
+    """Gives out keys. `changed` hears the id after each change: then this node acts on it when a method returns."""
 
-    def __init__(self, stored: StoredKeys, changed: Callable[[], Awaitable[None]] = _nobody) -> None:
+    def __init__(self, stored: StoredKeys, changed: Callable[[str], Awaitable[None]] = _nobody) -> None:
         self._stored = stored
         self._changed = changed
 
@@ -74,18 +74,18 @@ class KeyOffice:
             raise UnfitText("tenant: 1 to 128 letters, digits and . _ : @ / -")
         key = new_key()
         row = await self._stored.create(kind, name, tenant, role, digest_of(key), note.actor, expires_at, note)
-        await self._changed()
+        await self._changed(row.id)
         return row, key
 
     async def rotate(self, key_id: str, overlap_seconds: float, note: AuditNote) -> tuple[KeyRow, str] | None:
         """Make another like this one, which ends after the overlap; None if this one opens nothing any more."""
         key = new_key()
         row = await self._stored.rotate(key_id, digest_of(key), overlap_seconds, note.actor, note)
-        await self._changed()
+        await self._changed(key_id)
         return None if row is None else (row, key)
 
     async def revoke(self, key_id: str, note: AuditNote) -> KeyRow | None:
         """Let a key open nothing from now on; None as for `rotate`."""
         row = await self._stored.revoke(key_id, note)
-        await self._changed()
+        await self._changed(key_id)
         return row

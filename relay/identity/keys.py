@@ -105,6 +105,7 @@ class KeyRing:
         self._failing = False
         self._look_ups = TokenBucket(_LOOK_UPS, _LOOK_UPS, clock())
         self._used: dict[str, float] = {}
+        self._turn = asyncio.Lock()
 
     @property
     def age(self) -> float:
@@ -140,7 +141,23 @@ class KeyRing:
         return row is not None and row.opens(now) and self.age <= TRUST_SECONDS
 
     async def refresh(self) -> None:
-        """Read every key now, and write down which were used; to be called after a change on this node too."""
+        """Read every key now, and write down which were used."""
+        async with self._turn:  # an answer from before a change must not come after one from behind it
+            await self._refresh()
+
+    async def changed(self, key_id: str) -> None:
+        """This node changed a key: what was known of it counts no more, also where the store cannot be read again."""
+        async with self._turn:
+            self._rows.pop(key_id, None)
+            await self._refresh()
+
+    async def watch(self) -> NoReturn:
+        """Keep up with what other nodes do to the keys."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self.refresh()
+
+    async def _refresh(self) -> None:
         if self._stored is None:
             return
         began = self._clock()
@@ -164,12 +181,6 @@ class KeyRing:
             self._warn("key_store_works_again")
         self._failing = False
 
-    async def watch(self) -> NoReturn:
-        """Keep up with what other nodes do to the keys."""
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            await self.refresh()
-
     async def _look_up(self, digest: str) -> KeyRow | None:
         # Where strangers could make the store busy, a key seen for the first time waits its turn like theirs.
         if self._stored is None or not self._look_ups.take(self._clock()):
@@ -179,6 +190,9 @@ class KeyRing:
         except StoreError:
             raise KeysUnreadError from None
         if row is not None:
+            known = self._rows.get(row.id)
+            if known is not None and known.revoked_at is not None:
+                row = known  # answers come out of turn, and what was revoked stays so
             self._rows[row.id] = row
             self._ids[digest] = row.id
             if len(self._ids) > _MOST_KNOWN:

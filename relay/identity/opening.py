@@ -24,7 +24,7 @@ _DEFAULT_TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Everybody: users and backends at the doors, administrators at the admin API. `ring.refresh()` after changes."""
+    """Everybody: users and backends at the doors, administrators at the admin API. `ring.changed(id)` after changes."""
 
     callers: Callers
     admins: Admins

@@ -99,14 +99,14 @@ class Keys:
     ) -> KeyRow | None:
         """Make another key like this one, which itself ends after the overlap, or earlier if it was to; the new one.
 
-        With no overlap the old one is revoked. None as in `revoke`.
+        With no overlap the old one is revoked. None as in `revoke`, and for a key that has expired.
         """
         now = self._clock()
         demanded_name(KEYS.c.digest, digest)
 
         def work(connection: Connection) -> KeyRow | None:
             old = self._open_in(connection, key_id)
-            if old is None:
+            if old is None or not old.opens(now):
                 return None
             if overlap_seconds > 0:
                 ends = min(now + overlap_seconds, now + overlap_seconds if old.expires_at is None else old.expires_at)

@@ -55,10 +55,11 @@ class Served:
         self.stream = stream
         self.port = 0
         self.left = asyncio.Event()
+        self.who = WHO
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
-            return await self.stream.serve(request, WHO)
+            return await self.stream.serve(request, self.who)
         except ApiError as error:
             return error_response(error)
         finally:
@@ -95,7 +96,7 @@ async def test_a_reader_that_does_not_read_is_dropped():
             reader.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
             async with asyncio.timeout(20):
                 await world.left.wait()
-        assert world.stream._open == 0
+        assert not world.stream._open
 
 
 async def test_a_stream_ends_when_its_key_does():
@@ -124,3 +125,14 @@ async def test_there_are_so_many_streams_and_no_more():
             await world.stream.close()
             async with asyncio.timeout(10):
                 await fourth.content.read()
+
+
+async def test_one_tenants_administrators_leave_streams_for_the_others():
+    bob, carol = Administrator("bob", Role.VIEWER, "acme"), Administrator("carol", Role.VIEWER, "acme")
+    async with served(1, StreamPace(most=4, most_each=2)) as world, contextlib.AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        got = []
+        for world.who in (bob, carol, bob, carol, WHO, WHO, WHO):
+            answer = await stack.enter_async_context(http.get(f"http://127.0.0.1:{world.port}/stream"))
+            got.append(answer.status)
+        assert got == [200, 200, 429, 429, 200, 200, 429]

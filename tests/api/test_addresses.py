@@ -88,3 +88,10 @@ def test_the_table_is_bounded_and_forgets_who_failed_longest_ago():
     assert len(limit) == 2
     assert limit.blocked_for("b", 0) == 0
     assert limit.blocked_for("a", 0) > 0
+
+
+def test_a_clock_set_back_by_an_hour_locks_nobody_out_for_an_hour():
+    limit = FailureLimit(burst=1, seconds_each=10)
+    limit.count("a", 10_000.0)
+    assert limit.blocked_for("a", 6_400.0) == 10.0
+    assert limit.blocked_for("a", 6_410.0) == 0.0

@@ -97,8 +97,16 @@ async def test_the_key_of_the_settings_is_an_owner(admin):
 async def test_a_key_of_the_store_has_its_role_and_its_tenant(admin):
     key = admin.stored.add("night shift", "sales", kind=KeyKind.ADMIN, role="operator")
     assert await admin.get(key, "/operate") == (
-        200, {"name": "key night shift", "role": "operator", "tenant": "sales"})  # fmt: skip
+        200, {"name": "key night shift of sales", "role": "operator", "tenant": "sales"})  # fmt: skip
     assert await admin.get(key, "/govern") == (403, "forbidden")
+
+
+async def test_who_is_confined_makes_no_key_that_is_called_like_another(admin):
+    names = set()
+    for tenant in (None, "sales", "support"):
+        key = admin.stored.add("boss", tenant, kind=KeyKind.ADMIN, role="owner")
+        names.add((await admin.get(key))[1]["name"])
+    assert names == {"key boss", "key boss of sales", "key boss of support"}
 
 
 async def test_a_tenants_key_is_nobody_here(admin):

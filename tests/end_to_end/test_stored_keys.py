@@ -23,7 +23,7 @@ async def test_a_tenants_key_opens_sessions_under_its_policy_until_it_is_revoked
         "state": StateSettings(str(tmp_path / "state")),
     }
     async with bench(**sections) as world:
-        office = KeyOffice(world.relay.store.keys, world.relay.identities.ring.refresh)
+        office = KeyOffice(world.relay.store.keys, world.relay.identities.ring.changed)
         row, key = await office.create(KeyKind.TENANT, "backend", "sales", None, None, NOTE)
         async with Client(world.url, key) as client:
             fresh = await client.mint()

@@ -8,7 +8,7 @@ from support.governing import ALICE, DEFAULTS, Heard, node
 from support.policies import document, put
 
 from relay.core.kill_switch import KillSwitch
-from relay.core.stored import StoreError
+from relay.core.stored import StoreError, UnfitText
 from relay.errors import ApiError
 from relay.policies import Policies, documents_at
 from relay.stored_switch import StoredSwitch
@@ -45,6 +45,21 @@ async def test_it_acts_at_once_on_its_node_and_soon_on_the_others(tmp_path):
         )
         async with node(url) as later:
             assert not (await later.switch.read()).active
+
+
+async def test_nothing_is_moved_that_the_audit_log_has_no_room_to_tell(tmp_path):
+    seed = put(tmp_path / "policies", base=document())
+    wide = KillSwitch(tenants=frozenset(f"{number:03}{chr(233) * 90}" for number in range(200)))
+    fitting = [KillSwitch(tenants=frozenset(f"{one}{number:03}{'x' * 80}" for number in range(200))) for one in "ab"]
+    async with node(f"sqlite:///{tmp_path}/relay.db", seed) as here:
+        with pytest.raises(UnfitText):
+            await here.switch.move(wide, "", GOVERNOR)
+        assert not (await here.switch.read()).active
+        for switch in fitting:
+            await here.switch.move(switch, "\U0001f512" * 2_000, GOVERNOR)
+        [row, _] = await here.store.audit.search(action="kill_switch")
+        assert set(row.note.body) == {"from", "to", "note"}
+        assert row.note.body["from"]["tenants"] == sorted(fitting[0].tenants)
 
 
 async def test_the_file_counts_whatever_the_store_says_and_while_it_is_away(tmp_path):

@@ -139,6 +139,74 @@ async def test_while_the_store_is_away_known_keys_are_good_for_a_minute(ring, st
     assert warned == ["key_store_failing", "key_store_works_again"]
 
 
+async def test_a_key_revoked_on_this_node_opens_nothing_though_the_store_goes_away_then(ring, stored):
+    key, other = stored.add("backend", "sales"), stored.add("another", "sales")
+    row = await ring.find(key, KeyKind.TENANT, NOW)
+    await ring.find(other, KeyKind.TENANT, NOW)
+    stored.rows[digest_of(key)] = replace(row, revoked_at=NOW)
+    stored.away = True
+    await ring.changed(row.id)
+    assert not ring.opens(row.id, NOW)
+    with pytest.raises(KeysUnreadError):
+        await ring.find(key, KeyKind.TENANT, NOW)
+    assert await ring.find(other, KeyKind.TENANT, NOW)
+
+
+async def test_a_look_from_before_a_revocation_does_not_bring_the_key_back(stored, clock):
+    class Slow(KeysInMemory):
+        """Its first list is on the way for long."""
+
+        def __init__(self):
+            super().__init__()
+            self.arrives = asyncio.Event()
+
+        async def list(self, kind, tenant):
+            found = await super().list(kind, tenant)
+            if self.asked.count("list") == 1:
+                await self.arrives.wait()
+            return found
+
+    slow = Slow()
+    ring = KeyRing(slow, clock=clock)
+    key = slow.add("backend", "sales")
+    row = await ring.find(key, KeyKind.TENANT, NOW)
+    looking = asyncio.create_task(ring.refresh())
+    await slow.lists.acquire()
+    slow.rows[digest_of(key)] = replace(row, revoked_at=NOW)
+    changing = asyncio.create_task(ring.changed(row.id))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    slow.arrives.set()
+    await asyncio.gather(looking, changing)
+    assert await ring.find(key, KeyKind.TENANT, NOW) is None
+
+
+async def test_an_answer_that_comes_out_of_turn_brings_no_revoked_key_back(clock):
+    class Late(KeysInMemory):
+        """Finds a key, and is overtaken by all that comes after."""
+
+        def __init__(self):
+            super().__init__()
+            self.found, self.arrives = asyncio.Event(), asyncio.Event()
+
+        async def find(self, digest):
+            row = await super().find(digest)
+            self.found.set()
+            await self.arrives.wait()
+            return row
+
+    late = Late()
+    ring = KeyRing(late, clock=clock)
+    key = late.add("backend", "sales")
+    finding = asyncio.create_task(ring.find(key, KeyKind.TENANT, NOW))
+    await late.found.wait()
+    row = late.rows[digest_of(key)]
+    late.rows[digest_of(key)] = replace(row, revoked_at=NOW)
+    await ring.changed(row.id)
+    late.arrives.set()
+    assert await finding is None
+
+
 async def test_strangers_cannot_keep_the_store_busy(ring, stored, clock):
     for _ in range(50):
         assert await ring.find(new_key(), KeyKind.TENANT, NOW) is None

@@ -134,6 +134,13 @@ async def test_keys_are_found_by_digest_until_they_are_revoked(store, clock):
     assert [row.note.target for row in await store.audit.search()] == [key.id, tenants.id, key.id]
 
 
+async def test_a_key_that_has_expired_is_not_rotated_to_one_that_has_too(store, clock):
+    old = await store.keys.create(KeyKind.TENANT, "shop", "acme", None, "ab" * 32, "ann", clock() + 5, NOTE)
+    clock.now += 5
+    assert await store.keys.rotate(old.id, "cd" * 32, 60, "bob", NOTE) is None
+    assert await store.keys.find("cd" * 32) is None
+
+
 async def test_a_rotated_key_ends_after_the_overlap_and_not_later_than_it_would_have(store, clock):
     old = await store.keys.create(KeyKind.TENANT, "app", "contoso", None, DIGEST, "ada", clock.now + 50, NOTE)
     new = await store.keys.rotate(old.id, "cd" * 32, 60, "bob", NOTE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
@@ -81,6 +82,7 @@ def create_admin_app(
     app = web.Application()
     for route in routes:
         app.router.add_route(route.method, route.path, doorkeeper.serving(route))
+    app.on_cleanup.append(doorkeeper.close)
     return app
 
 
@@ -92,6 +94,11 @@ class _Doorkeeper:
         self._audit = audit
         self._telemetry = telemetry
         self._rates = rates
+        self._changing: set[asyncio.Task[web.StreamResponse]] = set()
+
+    async def close(self, _app: web.Application | None = None) -> None:
+        """Wait for changes whose askers are gone."""
+        await asyncio.gather(*self._changing, return_exceptions=True)
 
     def serving(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """What aiohttp calls for a route."""
@@ -113,14 +120,27 @@ class _Doorkeeper:
             request[QUERY], request[BODY] = read_query(request, route.query), {}
             return await route.handler(request, ANONYMOUS)
         administrator = await self._gate.administrator(request)
-        if route.action and not self._rates.take(administrator.name, time.monotonic()):
+        if not route.action:
+            return await self._admitted(route, request, administrator)
+        if not self._rates.take(administrator.name, time.monotonic()):
             message = "Too many changes at a time."
             raise ApiError(429, ErrorCode.RATE_LIMIT_EXCEEDED, message, headers={"retry-after": "1"})
+        # Whoever hangs up leaves no change half done, and keeps no refusal out of the audit log.
+        change = asyncio.create_task(self._change(route, request, administrator), name=route.action)
+        self._changing.add(change)
+        change.add_done_callback(self._changed)
+        return await asyncio.shield(change)
+
+    def _changed(self, change: asyncio.Task[web.StreamResponse]) -> None:
+        self._changing.discard(change)
+        if not change.cancelled():
+            change.exception()  # whoever asked and is still there is told of it
+
+    async def _change(self, route: Route, request: web.Request, administrator: Administrator) -> web.StreamResponse:
         try:
             return await self._admitted(route, request, administrator)
         except ApiError as refusal:
-            if route.action:
-                await self._note_refusal(route, request, administrator, refusal)
+            await self._note_refusal(route, request, administrator, refusal)
             raise
 
     async def _admitted(self, route: Route, request: web.Request, administrator: Administrator) -> web.StreamResponse:
@@ -146,7 +166,7 @@ class _Doorkeeper:
             role=administrator.role.value,
             action=route.action,
             tenant=administrator.tenant or "",
-            target="/".join(request.match_info.values())[:_TARGET_MOST],
+            target=_printable("/".join(request.match_info.values()))[:_TARGET_MOST],
             accepted=False,
             body={"status": refusal.status, "code": refusal.code.value},
         )
@@ -155,6 +175,11 @@ class _Doorkeeper:
         except (StoreError, UnfitText):
             # Nothing was changed: the refusal stands, whether or not it is written down.
             self._telemetry.refused_unwritten(route.action)
+
+
+def _printable(target: str) -> str:
+    """What an address named, without what moves a terminal's cursor or turns a line around."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in target)
 
 
 def require(route: Route, administrator: Administrator) -> None:

@@ -11,7 +11,6 @@ from relay.api.admin.schemas import (
     DEFAULT_LIMIT,
     LIMIT,
     NAME,
-    NAME_MOST,
     NOTE,
     NUMBER,
     SINCE,
@@ -25,6 +24,7 @@ from relay.api.admin.schemas import (
     one_of,
 )
 from relay.core.access import Permission
+from relay.core.claims import is_tenant
 from relay.core.lifecycle import Dialect, LegName, Phase
 from relay.core.stored import SessionPage
 from relay.core.timeline import Moment
@@ -110,7 +110,7 @@ class SessionRoutes:
     async def end_tenant(self, request: web.Request, administrator: Administrator) -> web.Response:
         """End all sessions of a tenant."""
         tenant = request.match_info["tenant"]
-        if len(tenant) > NAME_MOST or not administrator.sees(tenant):
+        if not is_tenant(tenant) or not administrator.sees(tenant):
             raise nothing_there()
         await self.ports.audit.append(note(administrator, "tenant.end", tenant, tenant, **_said(request)))
         ended = self.ports.live.end_tenant(tenant, EndReason.OPERATOR_ENDED, _ENDED_BY)

@@ -6,6 +6,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,13 @@ EVENT_STREAM = "text/event-stream"
 
 @dataclass(frozen=True, slots=True)
 class StreamPace:
-    """How many streams there may be; how often lists and states are sent; how long a reader may take for one."""
+    """How many streams there may be; how often lists and states are sent; how long a reader may take for one.
+
+    `most_each` of them are one administrator's, or those of all who are confined to one tenant.
+    """
 
     most: int = 20
+    most_each: int = 8
     seconds: float = 1.0
     status_seconds: float = 5.0
     write_seconds: float = 10.0
@@ -50,7 +55,7 @@ class SessionStream:
         self._overview = overview
         self._gate = gate
         self._pace = pace or StreamPace()
-        self._open = 0
+        self._open: Counter[str] = Counter()
         self._closing = asyncio.Event()
         # By tenant: when it was made, and the event. Readers of the same list share it.
         self._made: dict[str | None, tuple[float, bytes]] = {}
@@ -61,10 +66,11 @@ class SessionStream:
 
     async def serve(self, request: web.Request, administrator: Administrator) -> web.StreamResponse:
         """Stream until the end. Raises ApiError 429."""
-        if self._open >= self._pace.most:
-            message = f"There are {self._pace.most} streams already."
+        whose = f"tenant {administrator.tenant}" if administrator.tenant is not None else administrator.name
+        if self._open.total() >= self._pace.most or self._open[whose] >= self._pace.most_each:
+            message = "There are too many streams already."
             raise ApiError(429, ErrorCode.RATE_LIMIT_EXCEEDED, message, headers={"retry-after": "10"})
-        self._open += 1
+        self._open[whose] += 1
         try:
             response = web.StreamResponse(headers={**SECURITY_HEADERS, "Content-Type": EVENT_STREAM})
             response.headers["X-Request-Id"] = request[REQUEST_ID]
@@ -77,7 +83,7 @@ class SessionStream:
                     request.transport.abort()
             return response
         finally:
-            self._open -= 1
+            self._open -= Counter({whose: 1})  # leaves out those of whom there are none
             if not self._open:
                 self._made.clear()
 
