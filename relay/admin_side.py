@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -37,6 +37,7 @@ from relay.identity.key_office import KeyOffice
 from relay.identity.opening import Identities
 from relay.media_host import MediaHost
 from relay.policy_keeping import PolicyKeeping
+from relay.quotas import Quotas
 from relay.registry import Registry
 from relay.store import Store
 from relay.telemetry import Telemetry
@@ -46,7 +47,7 @@ _ACTION_SIGN_IN = "sign_in"
 
 @dataclass(frozen=True, slots=True)
 class AdminParts:
-    """What the rest of the program has built; `members` and `limits` are what is shown of them."""
+    """What the rest of the program has built; `members` are what is shown of the upstream pool."""
 
     settings: Settings
     telemetry: Telemetry
@@ -56,8 +57,8 @@ class AdminParts:
     drain: Drain
     store: Store
     identities: Identities
+    quotas: Quotas
     members: Callable[[], list[MemberState]]
-    limits: Mapping[str, Any] = field(default_factory=dict)
     pace: StreamPace | None = None
 
 
@@ -78,7 +79,7 @@ async def admin_side(parts: AdminParts) -> AsyncIterator[web.Application]:
         relay=RelayState(parts),
         live=parts.registry.live,
         archive=StoredSessions(store),
-        usage=StoredUsage(store),
+        usage=StoredUsage(store, parts.quotas),
         decisions=StoredDecisions(store),
         audit=StoredAudit(store),
         keys=KeyOffice(store.keys, parts.identities.ring.changed),
@@ -146,8 +147,8 @@ class RelayState:
         return [asdict(member) for member in self._parts.members()]
 
     def limits(self) -> Mapping[str, Any]:
-        """The configured quotas."""
-        return self._parts.limits
+        """The configured quotas, by the names of their settings."""
+        return asdict(self._parts.settings.quotas)
 
     async def refresh(self) -> None:
         """Bring the workers' counters."""
@@ -178,6 +179,11 @@ class StoredUsage:
     """What was used."""
 
     stored: Store
+    quotas: Quotas
+
+    async def settle(self) -> None:
+        """Have what this node counted in the store."""
+        await self.quotas.settle()
 
     async def report(self, since: str, until: str, tenant: str | None, by: UsageBy) -> Sequence[UsageRow]:
         """Both days included; the store leaves the last one out."""

@@ -95,7 +95,18 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         sessions = await enter(session_side(parts))
         registry, drain = sessions.registry, sessions.drain
         identities = await enter(open_identities(settings, telemetry, environment_proxy, store.keys))
-        shown = AdminParts(settings, telemetry, registry, keeping, media, drain, store, identities, upstream.pool_state)
+        shown = AdminParts(
+            settings,
+            telemetry,
+            registry,
+            keeping,
+            media,
+            drain,
+            store,
+            identities,
+            sessions.quotas,
+            upstream.pool_state,
+        )
         admin = await enter(admin_side(shown))
         up = asyncio.Event()
         served = Served(settings, telemetry, metrics, policies, media, checks, sessions, identities, admin)

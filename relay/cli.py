@@ -9,11 +9,9 @@ import io
 import json
 import os
 import platform
-import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from enum import IntEnum
 from importlib.metadata import version
 from typing import Any
@@ -21,23 +19,9 @@ from typing import Any
 import relay
 from relay import event_loop
 from relay.audit_cli import add_audit_command
-from relay.config import (
-    AdminSettings,
-    AdmissionSettings,
-    ClientSettings,
-    HttpSettings,
-    IceSettings,
-    LogLevel,
-    LogSettings,
-    PolicySettings,
-    Secret,
-    Settings,
-    StoreSettings,
-    UpstreamSettings,
-    load_settings,
-)
-from relay.config_network import Advertised
+from relay.config import Settings, load_settings
 from relay.config_values import is_address, is_loopback, whole
+from relay.demo import run_demo
 from relay.doctor.command import add_doctor_command
 from relay.errors import ConfigError, UnreachableError
 from relay.health import add_health_command
@@ -48,7 +32,6 @@ from relay.simulator.settings import SimulatorSettings
 from relay.store_cli import add_store_command
 
 DEMO_PORT = 8080
-DEMO_INSTRUCTIONS = "You are a friendly assistant. Be brief."
 SIMULATOR_PORT = 8090
 _LISTEN_ERRORS = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -102,7 +85,8 @@ Secrets can be read from files: add _FILE to the name and give a path."""
 
 _DEMO_HELP = """\
 Run the relay on this machine alone, with an embedded stand-in for Azure that answers by speaking back
-what it heard. Open the printed address, allow the microphone, speak. It reads no settings."""
+what it heard. Open the printed address, allow the microphone, speak; the admin console's address and key are
+printed too. It reads no settings, and what it keeps is gone with it."""
 
 _SIMULATE_HELP = """\
 Run the stand-in for Azure OpenAI Realtime by itself: real HTTP, real WebRTC, no account. What it saw is at
@@ -213,46 +197,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    asyncio.run(_run_demo(arguments.host, arguments.port))
+    asyncio.run(run_demo(arguments.host, arguments.port))
     return ExitCode.OK
-
-
-async def _run_demo(host: str, port: int) -> None:
-    from relay.app import Running, serve  # noqa: PLC0415
-    from relay.simulator.simulator import Simulator  # noqa: PLC0415
-
-    key, admin_key = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-
-    def announce(running: Running) -> None:
-        print(f"Open this page, allow the microphone and speak:\n\n    {running.public_url}/#key={key}\n")
-        print(f"Look on as an administrator, with the key {admin_key}:\n\n    {running.operations_url}/console/\n")
-        print("The stand-in for Azure speaks back what it heard. Stop with Ctrl-C.", flush=True)
-
-    simulated = SimulatorSettings(ice_addresses=(host,), host=host)
-    async with Simulator(simulated) as simulator:
-        settings = demo_settings(host, port, simulator.url, simulated, Secret(key))
-        await serve(replace(settings, admin=replace(settings.admin, key=Secret(admin_key))), announce)
-
-
-def demo_settings(host: str, port: int, service_url: str, simulated: SimulatorSettings, key: Secret) -> Settings:
-    """Return what `relay demo` runs with: this machine alone, free ports but for the page, one client key."""
-    return Settings(
-        upstream=UpstreamSettings(
-            endpoint=service_url,
-            api_key=Secret(simulated.api_key),
-            deployment=simulated.deployments[0],
-            transcription_deployment=simulated.transcription_deployments[0],
-        ),
-        clients=ClientSettings(keys=(key,)),
-        policy=PolicySettings(instructions=DEMO_INSTRUCTIONS),
-        http=HttpSettings(host=host, port=port),
-        admin=AdminSettings(host=host, port=0),
-        ice=IceSettings(advertise=(Advertised(host),), hosts=(host,), udp_port=0, tcp_port=0),
-        # The stand-in runs in the same process: its load says nothing of the relay's.
-        admission=AdmissionSettings(cpu=0, loop_lag_seconds=0, setups=0),
-        store=StoreSettings(url=Secret("sqlite://")),
-        log=LogSettings(level=LogLevel.WARNING),
-    )
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -98,6 +98,7 @@ def operations_listener(served: Served, started: Callable[[], bool]) -> Listener
         started=started,
         admin=served.admin,
         console=load_pages(web_directory() / CONSOLE),
+        sign_in=served.identities.sign_in,
     )
     return Listener(application, host=admin.host, port=admin.port, telemetry=served.telemetry.doors)
 

@@ -120,6 +120,7 @@ class Quotas:
         self._monotonic = monotonic
         self._followed: dict[str, _Followed] = {}
         self._flush = asyncio.Event()
+        self._settled_at = -math.inf
         slots.on_lost = self._end
 
     async def may_mint(self, identity: Identity) -> None:
@@ -199,6 +200,12 @@ class Quotas:
     def watches(self) -> dict[str, Callable[[], Awaitable[NoReturn]]]:
         """What has to run for as long as the relay, by name: sessions looked at, places renewed, usage written."""
         return {"quotas": self._watch, "leases": self._slots.watch, "usage": self._keep}
+
+    async def settle(self) -> None:
+        """Have what was used up to a second ago in the store, if it answers: however often this is asked."""
+        if self._monotonic() - self._settled_at >= LOOK_SECONDS:
+            self._settled_at = self._monotonic()
+            await self._sync()
 
     async def close(self) -> None:
         """Give back every place and write down what was used."""

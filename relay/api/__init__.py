@@ -3,7 +3,7 @@
 from relay.api.applications import DoorSettings, create_operations_app, create_public_app
 from relay.api.drain import DrainDoor
 from relay.api.listener import Listener
-from relay.api.pages import CONSOLE, load_pages, web_directory
+from relay.api.pages import CONSOLE, SignIn, load_pages, web_directory
 from relay.api.telemetry_port import DoorTelemetry
 from relay.api.tls import Certificate
 
@@ -14,6 +14,7 @@ __all__ = [
     "DoorTelemetry",
     "DrainDoor",
     "Listener",
+    "SignIn",
     "create_operations_app",
     "create_public_app",
     "load_pages",

@@ -20,7 +20,7 @@ from relay.api.failure_limit import FailureLimit
 from relay.api.ice_servers import IceServers, IceServersDoor
 from relay.api.middleware import common_headers, errors, origin_rules
 from relay.api.mint import MintDoors
-from relay.api.pages import Page, page_routes
+from relay.api.pages import Page, SignIn, console_policy, page_routes
 from relay.api.probes import Probes
 from relay.api.telemetry_port import DoorTelemetry
 from relay.config import TurnSettings
@@ -44,6 +44,10 @@ class DoorSettings:
 
 async def _may_always(_identity: Identity) -> None:
     """No limit of mints."""
+
+
+async def _no_provider() -> None:
+    """Nobody signs in at a provider."""
 
 
 def create_public_app(
@@ -96,11 +100,13 @@ def create_operations_app(
     started: Callable[[], bool] = lambda: True,
     admin: web.Application | None = None,
     console: Mapping[str, Page] | None = None,
+    sign_in: SignIn = _no_provider,
 ) -> web.Application:
     """What operators and their machines read, and the one thing they do.
 
     `render_metrics` gives the exposition and its content type, `details` is what `/readyz` tells besides reasons.
-    `admin` is the admin API, `console` the pages that use it, by their paths below `/console`.
+    `admin` is the admin API, `console` the pages that use it, by their paths below `/console`;
+    `sign_in` tells what place those may speak to besides.
     """
 
     async def metrics(_request: web.Request) -> web.Response:
@@ -113,7 +119,8 @@ def create_operations_app(
     if admin is not None:
         app.add_subapp(PREFIX, admin)
     app.add_routes([web.get("/console", _to_console)] if console else [])
-    app.add_routes(page_routes({f"/console{path}": page for path, page in (console or {}).items()}))
+    below = {f"/console{path}": page for path, page in (console or {}).items()}
+    app.add_routes(page_routes(below, console_policy(sign_in)))
     return app
 
 

@@ -1,23 +1,32 @@
-"""The talk page: a fixed set of files, read once at start and served from memory under a strict content policy."""
+"""The talk page and the console: fixed sets of files, read once at start and served from memory.
+
+Each comes under a strict content policy. The console's names the one foreign place that it may speak to.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from relay.errors import ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+ContentPolicy = Callable[[], Awaitable[str]]
+"""The Content-Security-Policy of the answer that is about to be given."""
+SignIn = Callable[[], Awaitable[Mapping[str, str] | None]]
+"""What the console needs to sign people in at their provider; None where it cannot."""
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "media-src 'self' blob: mediastream:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 )
+# What may stand between `://` and the path of an address in a policy: nothing that ends a source or a directive.
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -69,16 +78,47 @@ def load_pages(directory: Path) -> dict[str, Page]:
     return pages
 
 
-def page_routes(pages: Mapping[str, Page]) -> list[web.RouteDef]:
+async def talk_policy() -> str:
+    """The talk page's."""
+    return CONTENT_POLICY
+
+
+def console_policy(sign_in: SignIn) -> ContentPolicy:
+    """The console's: no markup is made of text, and the provider's token endpoint may be asked, once it is known."""
+
+    async def policy() -> str:
+        told = await sign_in()
+        provider = "" if told is None else origin_of(told["token_endpoint"])
+        connect = f"'self' {provider}" if provider else "'self'"
+        return (
+            f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src {connect}; "
+            "img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'; "
+            "require-trusted-types-for 'script'; trusted-types 'none'"
+        )
+
+    return policy
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address; "" for what has none, or none that can stand in a policy."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(parts.netloc):
+        return ""
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def page_routes(pages: Mapping[str, Page], content_policy: ContentPolicy = talk_policy) -> list[web.RouteDef]:
     """A GET route (HEAD included) for each page: nothing else of the file system can be named."""
-    return [web.get(path, _handler(page)) for path, page in pages.items()]
+    return [web.get(path, _handler(page, content_policy)) for path, page in pages.items()]
 
 
-def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(page: Page, content_policy: ContentPolicy) -> Callable[[web.Request], Awaitable[web.Response]]:
     is_html = page.media_type.startswith("text/html")
     headers = {
         "Content-Type": page.media_type,
-        "Content-Security-Policy": CONTENT_POLICY,
         "Cross-Origin-Resource-Policy": "same-origin",
         "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
         "Cache-Control": "no-store" if is_html else "no-cache",
@@ -87,8 +127,9 @@ def _handler(page: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
         headers["ETag"] = page.etag
 
     async def serve(request: web.Request) -> web.Response:
+        answered = {**headers, "Content-Security-Policy": await content_policy()}
         if not is_html and page.etag in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=page.content, headers=headers)
+            return web.Response(status=304, headers=answered)
+        return web.Response(body=page.content, headers=answered)
 
     return serve

@@ -15,14 +15,16 @@ from support.client import Client
 from support.service import INSTRUCTIONS
 from support.sessions import Watch, client_of, end_notice, watched
 
+from relay.config import QuotaSettings
+
 KILL = "/kill-switch"
 
 
 @contextlib.asynccontextmanager
-async def talking() -> AsyncIterator[tuple[Office, Watch, Client]]:
+async def talking(**sections: Any) -> AsyncIterator[tuple[Office, Watch, Client]]:
     """A relay with one session under way."""
     async with (
-        watched(admin=admin_settings()) as watch,
+        watched(admin=admin_settings(), **sections) as watch,
         aiohttp.ClientSession() as http,
         client_of(watch) as client,
     ):
@@ -78,6 +80,19 @@ async def test_a_session_is_seen_ended_and_kept_with_what_happened_in_it():
         assert rows[1]["actor"] == "admin.key"
         assert rows[1]["body"] == {"note": "asked to"}
         assert (await office.ask("GET", "/audit/verify")).json == {"ok": True, "rows": len(rows), "first_bad": None}
+
+
+async def test_limits_are_told_with_what_is_used_now_and_not_written_down_yet(monkeypatch):
+    # Nothing is written down by itself while this test runs.
+    monkeypatch.setattr("relay.quotas.FLUSH_SECONDS", 3_600.0)
+    async with talking(quotas=QuotaSettings(user_sessions=3, tenant_minutes_a_day=60)) as (office, _watch, _client):
+        told = (await office.ask("GET", "/limits")).json
+        assert (told["limits"]["user_sessions"], told["limits"]["tenant_minutes_a_day"]) == (3, 60)
+        [tenant] = told["today"]["tenants"]
+        assert (tenant["tenant"], tenant["sessions"]) == ("default", 1)
+        assert tenant["seconds"] > 0
+        [subject] = told["today"]["subjects"]
+        assert (subject["tenant"], subject["sessions"]) == ("default", 1)
 
 
 async def test_a_tenants_sessions_are_ended_together_and_nobody_elses():

@@ -50,7 +50,8 @@ class Crowd:
 
 
 class Served:
-    def __init__(self, gate: Gate, stream: SessionStream) -> None:
+    def __init__(self, gate: Gate, stream: SessionStream, state: dict[str, object]) -> None:
+        self.state = state
         self.gate = gate
         self.stream = stream
         self.port = 0
@@ -72,9 +73,10 @@ async def served(many: int, pace: StreamPace) -> AsyncIterator[Served]:
         """Nothing is elsewhere."""
 
     ports = SimpleNamespace(live=Crowd(many), relay=SimpleNamespace(refresh=refresh))
-    overview = SimpleNamespace(status=lambda _administrator: {"ready": True})
+    state = {"ready": True}
+    overview = SimpleNamespace(status=lambda _administrator: dict(state))
     gate = Gate()
-    world = Served(gate, SessionStream(SessionRoutes(ports), overview, gate, pace))
+    world = Served(gate, SessionStream(SessionRoutes(ports), overview, gate, pace), state)
     app = web.Application(middlewares=[common_headers()])
     app.router.add_get("/stream", world.handle)
     app.on_shutdown.append(world.stream.close)
@@ -97,6 +99,20 @@ async def test_a_reader_that_does_not_read_is_dropped():
             async with asyncio.timeout(20):
                 await world.left.wait()
         assert not world.stream._open
+
+
+async def test_a_state_that_changes_is_told_at_once_and_what_moves_all_the_time_is_not():
+    async with served(1, StreamPace(seconds=0.01, status_seconds=3_600)) as world, aiohttp.ClientSession() as http:
+        async with http.get(f"http://127.0.0.1:{world.port}/stream") as response:
+            await response.content.readuntil(b"event: sessions")
+            world.state["capacity"] = {"cpu": 0.5}
+            await response.content.readuntil(b"event: sessions")
+            world.state["draining"] = True
+            async with asyncio.timeout(10):
+                told = await response.content.readuntil(b"event: status")
+                state = await response.content.readuntil(b"\n\n")
+        assert told.count(b"event: status") == 1
+        assert b'"draining":true' in state
 
 
 async def test_a_stream_ends_when_its_key_does():

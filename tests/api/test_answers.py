@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from relay.api import DoorSettings, load_pages, web_directory
+from relay.api.pages import CONTENT_POLICY, console_policy
 from relay.errors import ConfigError
 
 
@@ -86,6 +87,40 @@ async def test_pages_are_served_under_a_strict_policy(doors, path, media_type):
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
     head = await doors.request("HEAD", path)
     assert (head.status, head.body) == (200, b"")
+
+
+async def test_the_talk_pages_policy_is_as_it_was_and_the_console_is_not_on_its_listener(doors):
+    for path in ("/", "/app.js"):
+        assert (await doors.request("GET", path)).headers["Content-Security-Policy"] == CONTENT_POLICY
+    for path in ("/console", "/console/", "/console/index.html", "/console/app.js"):
+        assert (await doors.request("GET", path)).status == 404
+    assert not any("console" in path for path in load_pages(web_directory()))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "allowed"),
+    [
+        (None, "'self'"),
+        ("https://login.example/tenant/oauth2/token?x=1", "'self' https://login.example"),
+        ("http://127.0.0.1:8443/token", "'self' http://127.0.0.1:8443"),
+        ("https://[2001:db8::1]:8443/token", "'self' https://[2001:db8::1]:8443"),
+        ("https://*/token", "'self'"),
+        ("https://x.example; script-src */token", "'self'"),
+        ("https://user:word@login.example/token", "'self'"),
+        ("https://login.example 'unsafe-inline'/token", "'self'"),
+        ("data:text/plain,x", "'self'"),
+        ("https://[/token", "'self'"),
+    ],
+)
+async def test_the_console_may_speak_to_the_relay_and_to_the_token_endpoint_of_its_provider(endpoint, allowed):
+    async def sign_in():
+        return None if endpoint is None else {"token_endpoint": endpoint}
+
+    assert await console_policy(sign_in)() == (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src {allowed}; img-src 'self' data:; "
+        "base-uri 'none'; frame-ancestors 'none'; form-action 'none'; require-trusted-types-for 'script'; "
+        "trusted-types 'none'"
+    )
 
 
 async def test_assets_are_revalidated_and_html_is_not_stored(doors):

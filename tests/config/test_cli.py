@@ -184,6 +184,12 @@ async def test_the_demo_prints_an_address_with_a_key_and_stops(program):
     process = await program("demo", "--port", "0")
     line = await line_with(process, "#key=")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#key=[\w-]{16,}", line.strip())
+    line = await line_with(process, "/console/")
+    url, key = re.fullmatch(r"(http://127\.0\.0\.1:\d+)/console/ +key: ([\w-]{16,})", line.strip()).groups()
+    asked = urllib.request.Request(f"{url}/admin/v1/policies", headers={"Authorization": f"Bearer {key}"})
+    told = json.load(await asyncio.to_thread(urllib.request.urlopen, asked, timeout=30))
+    assert (told["managed"], told["revision"]) == (True, 1)
+    assert [each["path"] for each in told["files"]] == ["house.yaml", "visitors.yaml"]
     code, errors = await stopped(process, signal.SIGINT)
     assert (code, errors) == (ExitCode.OK, "")
 

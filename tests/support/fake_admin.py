@@ -1,6 +1,7 @@
 """A stand-in of the admin API with the console's files before it, for tests of what the console shows.
 
-It keeps everything in memory and answers as the contract of the API says; policies are judged by the relay's own code.
+It keeps everything in memory; policies are judged by the relay's own code, and no answer leaves it that the table of
+the real API would not describe.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from typing import Any
 
 from aiohttp import web
 
-from relay.api.pages import CONTENT_POLICY
+from relay.api.pages import console_policy
 from relay.core.access import Administrator, Permission, Role
 from support import fake_admin_data as data
+from support.admin_schemas import fitting
 from support.console import Served
 from support.fake_policies import BrokenPolicies, changes_between, judged
 
 CONSOLE = Path(__file__).parents[2] / "web" / "console"
-# What the page is served with: that of the talk page, and no script can make markup out of text.
-POLICY = f"{CONTENT_POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
 KEYS = {
     "owner-key-1": Administrator("ops@contoso.example", Role.OWNER),
     "governor-key-1": Administrator("gwen@contoso.example", Role.GOVERNOR),
@@ -46,7 +46,12 @@ class Refusal(Exception):  # noqa: N818 - an answer
 
 def broken(problems: list[dict[str, Any]]) -> Refusal:
     """The answer to documents that cannot be put in force."""
-    return Refusal(422, "policy_invalid", "The documents have problems.", problems=problems)
+    message = "The policies cannot be put in force; `problems` says why."
+    return Refusal(422, "policy_invalid", message, problems=problems)
+
+
+def _next(rows: list[dict[str, Any]], limit: int) -> int | None:
+    return rows[-1]["number"] if len(rows) == limit and rows[-1]["number"] > 1 else None
 
 
 class FakeAdmin:
@@ -69,7 +74,6 @@ class FakeAdmin:
         self.managed = True
         self.revisions: list[dict[str, Any]] = []
         self.oidc: dict[str, str] | None = None
-        self.policy = POLICY
         self.requests: list[tuple[str, str]] = []
         self.refusals: dict[str, Refusal] = {}
         self.streams = 0
@@ -89,7 +93,9 @@ class FakeAdmin:
         app.router.add_get("/console/", self._page)
         app.router.add_get("/console/{name:.+}", self._page)
         for method, path, permission, whole, handler in self._routes():
-            app.router.add_route(method, f"/admin/v1{path}", self._guarded(permission, whole, handler))
+            app.router.add_route(
+                method, f"/admin/v1{path}", fitting(method, path, self._guarded(permission, whole, handler))
+            )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
@@ -170,7 +176,11 @@ class FakeAdmin:
         path = CONSOLE / request.match_info.get("name", "index.html")
         if not path.is_file():
             raise web.HTTPNotFound
-        return web.FileResponse(path, headers={"content-security-policy": self.policy, "cache-control": "no-store"})
+        policy = await console_policy(self._provider)()
+        return web.FileResponse(path, headers={"content-security-policy": policy, "cache-control": "no-store"})
+
+    async def _provider(self) -> dict[str, str] | None:
+        return self.oidc
 
     def _routes(self) -> list[tuple[str, str, Permission | None, bool, Callable[..., Awaitable[Any]]]]:
         read, operate, own = Permission.READ, Permission.OPERATE, Permission.OWN
@@ -225,7 +235,7 @@ class FakeAdmin:
             "policies": {"managed": self.managed, "revision": self._number(), "hash": self.revisions[-1]["hash"],
                          "names": {}},
             "kill_switch": self.kill_switch, "store": {"kind": "sqlite", "ok": True},
-            "workers": [{"worker": 0, "state": "ready"}, {"worker": 1, "state": "ready"}] if whole else [],
+            "workers": [{"worker": n, "state": "ready", "sessions": 2, "restarts": 0} for n in (0, 1) if whole],
         }  # fmt: skip
 
     def _number(self) -> int | None:
@@ -283,18 +293,18 @@ class FakeAdmin:
         self.sessions = [row for row in self.sessions if row["tenant"] != tenant]
         self.note(who, "tenant.end", tenant, **await request.json())
         self.tell()
-        return {"ended": before - len(self.sessions)}
+        return web.json_response({"ended": before - len(self.sessions)}, status=202)
 
     async def _get_kill(self, _request: web.Request, _who: Administrator) -> Any:
         return self.kill_switch
 
     async def _put_kill(self, request: web.Request, who: Administrator) -> Any:
-        body = await request.json()
+        body, before = await request.json(), self.kill_switch
         note = body.pop("note", "")
         self.kill_switch = body
         if body["everybody"]:
             self.sessions = []
-        self.note(who, "kill_switch.put", "", note=note, **body)
+        self.note(who, "kill_switch", "", note=note, **{"from": before, "to": body})
         self.tell()
         return body
 
@@ -332,7 +342,7 @@ class FakeAdmin:
         period = float(wanted.pop("since", 0)), float(wanted.pop("until", 10**11))
         found = [row for row in rows if row["number"] < before and period[0] <= row["at"] <= period[1]
                  and all(str(row[name]).lower() == value for name, value in wanted.items())]  # fmt: skip
-        return found[:limit], found[limit - 1]["number"] if len(found) > limit else None
+        return found[:limit], _next(found[:limit], limit)
 
     async def _verify(self, _request: web.Request, _who: Administrator) -> Any:
         return {"ok": self.first_bad is None, "rows": len(self.audit), "first_bad": self.first_bad}
@@ -351,13 +361,13 @@ class FakeAdmin:
             raise Refusal(400, "invalid_value", "name is too short.")
         return self._new_key(who, body)
 
-    def _new_key(self, who: Administrator, wanted: dict[str, Any]) -> web.Response:
+    def _new_key(self, who: Administrator, wanted: dict[str, Any], action: str = "key.create") -> web.Response:
         row = {"id": f"key_{secrets.token_hex(6)}", "kind": wanted["kind"], "name": wanted["name"],
                "tenant": wanted.get("tenant"), "role": wanted.get("role"), "created_at": time.time(),
                "created_by": who.name, "expires_at": wanted.get("expires_at"), "revoked_at": None,
                "used_at": None}  # fmt: skip
         self.keys.insert(0, row)
-        self.note(who, "key.create", row["id"], name=row["name"])
+        self.note(who, action, row["id"], name=row["name"])
         return web.json_response({**row, "key": f"rk_{secrets.token_urlsafe(32)}"}, status=201)
 
     def _key(self, request: web.Request) -> dict[str, Any]:
@@ -369,7 +379,7 @@ class FakeAdmin:
     async def _rotate(self, request: web.Request, who: Administrator) -> Any:
         row = self._key(request)
         row["expires_at"] = time.time() + (await request.json())["overlap_seconds"]
-        return self._new_key(who, row | {"expires_at": None})
+        return self._new_key(who, row | {"expires_at": None}, "key.rotate")
 
     async def _revoke(self, request: web.Request, who: Administrator) -> Any:
         row = self._key(request)
@@ -417,18 +427,20 @@ class FakeAdmin:
         body = await request.json()
         return self._published(request, who, body["files"], body["note"])
 
-    def _published(self, request: web.Request, who: Administrator, files: dict[str, str], note: str) -> Any:
+    def _published(
+        self, request: web.Request, who: Administrator, files: dict[str, str], note: str, action: str = "policy.publish"
+    ) -> Any:
         if not self.managed:
             raise Refusal(409, "policies_in_files", "The policies are kept in files.")
         if "if-match" not in request.headers:
             raise Refusal(428, "precondition_required", "If-Match is needed.")
         if request.headers["if-match"] != self.etag:
-            raise Refusal(412, "precondition_failed", "Another revision is in force.")
+            raise Refusal(412, "revision_stale", "If-Match is not of the newest revision.")
         problems = judged(files)[1]
         if any(each["severity"] == "error" for each in problems):
             raise broken(problems)
         row = self._store(files, who.name, note)
-        self.note(who, "policy.publish", str(row["number"]), note=note)
+        self.note(who, action, str(row["number"]), note=note)
         self.tell()
         return {"revision": row["number"], "hash": row["hash"], "etag": self.etag, "warnings": problems}
 
@@ -446,16 +458,17 @@ class FakeAdmin:
         at_once = {path.removesuffix(".yaml") for path, text in files.items() if "apply: live" in text}
         live = [
             {"session": row["id"], "tenant": row["tenant"], "subject": row["subject"], "from": row["policy"],
-             "to": row["policy"], "changes": len(changes), "how": "now" if row["policy"] in at_once else "next session"}
+             "to": row["policy"], "from_revision": row["revision"], "to_revision": row["revision"],
+             "changes": len(changes), "how": "now" if row["policy"] in at_once else "next session"}
             for row in self.sessions if row["policy"] in touched
         ]  # fmt: skip
         return {"changes": changes, "live": live, "recorded": [], "truncated": False}
 
     async def _get_revisions(self, request: web.Request, _who: Administrator) -> Any:
-        before, limit = int(request.query.get("before", 10**9)), int(request.query.get("limit", 100))
+        before, limit = int(request.query.get("before", 10**9)), int(request.query.get("limit", 50))
         rows = [row for row in reversed(self.revisions) if row["number"] < before]
         shown = [{name: value for name, value in row.items() if name != "files"} for row in rows[:limit]]
-        return {"revisions": shown, "next": rows[limit - 1]["number"] if len(rows) > limit else None}
+        return {"revisions": shown, "next": _next(shown, limit)}
 
     def _revision(self, number: str) -> dict[str, Any]:
         if not number.isdigit() or not 0 < int(number) <= len(self.revisions):
@@ -463,7 +476,8 @@ class FakeAdmin:
         return self.revisions[int(number) - 1]
 
     async def _get_revision(self, request: web.Request, _who: Administrator) -> Any:
-        return self._revision(request.match_info["n"])
+        row = self._revision(request.match_info["n"])
+        return row | {"etag": f'"{row["number"]}-{row["hash"][:12]}"'}
 
     async def _get_diff(self, request: web.Request, _who: Administrator) -> Any:
         old, new = self._revision(request.match_info["n"]), self._revision(request.query["to"])
@@ -471,4 +485,4 @@ class FakeAdmin:
 
     async def _rollback(self, request: web.Request, who: Administrator) -> Any:
         files = self._revision(request.match_info["n"])["files"]
-        return self._published(request, who, files, (await request.json())["note"])
+        return self._published(request, who, files, (await request.json())["note"], "policy.rollback")

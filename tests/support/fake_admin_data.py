@@ -125,7 +125,7 @@ def timeline(started_at: float) -> list[dict[str, Any]]:
         ("upstream", "channel", 0.371), ("upstream", "policy", 0.402), ("upstream", "first_audio", 1.61),
     )  # fmt: skip
     told = [
-        {"at": started_at + at, "kind": "stage", "leg": leg_name, "text": stage, "seconds": at}
+        {"at": started_at + at, "kind": "stage", "leg": leg_name, "text": stage, "seconds": round(at / 4, 4)}
         for leg_name, stage, at in stages
     ]
     later: list[tuple[float, dict[str, Any]]] = [
@@ -155,7 +155,12 @@ def recorded(count: int) -> list[dict[str, Any]]:
             "started_at": ended_at - seconds,
             "ended_at": ended_at,
             "reason": reasons[number % 4],
+            "detail": "",
             "phase": "closed",
+            "stages": {"upstream.mint": 0.084, "upstream.call": 0.241, "downstream.ice": 0.271},
+            "request_ids": [],
+            "trace_id": None,
+            "reattached": 0,
         }
         rows.append(row)
     return rows
@@ -205,7 +210,8 @@ def totals(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
     """Rows of usage added up by day, tenant or subject."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        total = found.setdefault(row[by], {by: row[by], "sessions": 0, "seconds": 0.0, "tokens": 0, "dollars": 0.0})
+        of = {name: row[name] for name in (("tenant", "subject") if by == "subject" else (by,))}
+        total = found.setdefault(row[by], {**of, "sessions": 0, "seconds": 0.0, "tokens": 0, "dollars": 0.0})
         for figure in ("sessions", "seconds", "tokens", "dollars"):
             total[figure] += row[figure]
     return list(found.values())

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 from support.console import console
-from support.fake_admin import KEYS, POLICY
+from support.fake_admin import KEYS
 from support.fake_provider import FakeProvider
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.browser]
@@ -94,7 +94,6 @@ async def provider(admin):
     provider = FakeProvider()
     await provider.start()
     admin.oidc = provider.sign_in
-    admin.policy = POLICY.replace("connect-src 'self'", f"connect-src 'self' {provider.url}")
     yield provider
     await provider.close()
 

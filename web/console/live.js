@@ -30,6 +30,9 @@ function sampleOf(sessions, at) {
 /** `feed`: "connecting", "live", "polling" or "lost". */
 export const live = { sessions: null, more: 0, status: null, history: [], feed: "connecting" };
 
+/** The middle of what runs at this moment; null before anything is known. */
+export const sampleNow = () => (live.sessions === null ? null : sampleOf(live.sessions, Date.now()));
+
 const listeners = new Set();
 let running = null;
 

@@ -60,6 +60,10 @@ class Archive(Protocol):
 class Usage(Protocol):
     """What was used."""
 
+    async def settle(self) -> None:
+        """Have what this node counted, up to a second ago, in what `report` tells, if the store answers."""
+        ...
+
     async def report(self, since: str, until: str, tenant: str | None, by: UsageBy) -> Sequence[UsageRow]:
         """Rows for days of UTC from `since` to `until`, both included."""
         ...

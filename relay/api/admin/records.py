@@ -113,6 +113,7 @@ class Records:
         """The configured quotas, and what was used of them today by those who used most."""
         today, tenant = _today(), administrator.tenant
         used: dict[str, Any] = {"day": today}
+        await self.ports.usage.settle()
         for name, by in (("tenants", UsageBy.TENANT), ("subjects", UsageBy.SUBJECT)):
             rows = await self.ports.usage.report(today, today, tenant, by)
             most = sorted(rows, key=lambda row: (row.tokens, row.seconds), reverse=True)[:_TOP]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from aiohttp import web
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from relay.core.access import Administrator
 
 EVENT_STREAM = "text/event-stream"
+# What of the state moves all the time; a change of the rest is told at once.
+_MOVING = frozenset({"capacity", "reasons", "sessions", "workers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,10 @@ class StreamPace:
 
 
 class SessionStream:
-    """Sends `sessions` when the list changed and `status` now and then, until the reader goes or may not read any more.
+    """Sends `sessions` when the list changed, `status` now and then and when something was switched or published.
 
-    A reader that is slow is sent the newest list next, never those in between; one that takes nothing is dropped.
+    It ends when the reader goes or may not read any more. A reader that is slow is sent the newest list next, never
+    those in between; one that takes nothing is dropped.
     """
 
     def __init__(
@@ -90,12 +93,16 @@ class SessionStream:
     async def _follow(self, request: web.Request, response: web.StreamResponse, administrator: Administrator) -> None:
         loop = asyncio.get_running_loop()
         last, told_at = b"", None
+        urgent: dict[str, Any] = {}
         while not self._closing.is_set():
-            if told_at is None or loop.time() - told_at >= self._pace.status_seconds:
-                if told_at is not None and not await self._may_go_on(request, administrator):
-                    return
-                told_at = loop.time()
-                await self._write(response, _event("status", self._overview.status(administrator)))
+            status = self._overview.status(administrator)
+            is_due = told_at is None or loop.time() - told_at >= self._pace.status_seconds
+            if is_due and told_at is not None and not await self._may_go_on(request, administrator):
+                return
+            if is_due or urgent != _urgent(status):
+                urgent = _urgent(status)
+                await self._write(response, _event("status", status))
+            told_at = loop.time() if is_due else told_at
             event = await self._list_of(administrator.tenant)
             if event != last:
                 await self._write(response, event)
@@ -128,6 +135,10 @@ class SessionStream:
                 await self._closing.wait()
         except TimeoutError:
             return
+
+
+def _urgent(status: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in status.items() if name not in _MOVING}
 
 
 def _event(name: str, body: object) -> bytes:

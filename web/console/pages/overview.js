@@ -4,7 +4,7 @@ import { bar, sparkline } from "../charts.js";
 import { badge, h, setText } from "../dom.js";
 import { emptyState } from "../failures.js";
 import { count, dateTime, duration, milliseconds, percent, shortId, wholePercent } from "../format.js";
-import { live, onLive } from "../live.js";
+import { live, onLive, sampleNow } from "../live.js";
 import { sessionGrade, showQuality } from "../quality.js";
 import { addressOf } from "../addresses.js";
 import { onceColumn, table, textColumn } from "../table.js";
@@ -32,7 +32,7 @@ const noteOf = (value, write) => (value < 0 ? "" : words.worst(write(value)));
 
 function showTiles(tiles) {
   const sessions = column("sessions");
-  const now = live.history.at(-1) ?? { sessions: live.sessions?.length ?? null, downstreamRtt: null, downstreamLoss: null };
+  const now = sampleNow() ?? { downstreamRtt: null, downstreamLoss: null };
   const over = words.lastMinutes(live.history.length);
   const peak = sessions.length > 0 ? words.peak(count(Math.max(...sessions))) : "";
   tiles.sessions.show(count(live.sessions === null ? null : live.sessions.length + live.more), [sessions], [peak, over].filter(Boolean).join(", "), 4);

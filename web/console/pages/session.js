@@ -14,18 +14,19 @@ import { texts } from "../texts.js";
 const words = texts.session;
 const { names } = texts;
 const REFRESH_MS = 5000;
+const RECORD_MS = 500;
+const RECORD_TRIES = 20;
 const UNIX = 1e9; // anything above is a moment, anything below seconds since the beginning
 
 /** Seconds since the session's beginning. */
 const since = (entry, session) => (entry.at > UNIX ? entry.at - session.started_at : entry.at);
 
-/** The stages of both legs as `[{leg, stage, from, to}]`, in the order they were reached. */
+/** The stages of both legs as `[{leg, stage, from, to}]`, in the order they were reached; an entry's seconds are its own. */
 function stagesOf(session) {
-  const told = Object.entries(session.stages ?? {}).map(([name, to]) => ({ leg: name.split(".")[0], stage: name.split(".")[1], to }));
-  const seen = (session.timeline ?? [])
+  const reached = (session.timeline ?? [])
     .filter(({ kind }) => kind === "stage")
-    .map((entry) => ({ leg: entry.leg ?? "", stage: entry.stage ?? entry.text, to: entry.seconds ?? since(entry, session) }));
-  const reached = (told.length > 0 ? told : seen).sort((a, b) => a.to - b.to);
+    .map((entry) => ({ leg: entry.leg ?? "", stage: entry.text, to: since(entry, session) }))
+    .sort((a, b) => a.to - b.to);
   const before = {};
   return reached.map(({ leg, stage, to }) => {
     const from = before[leg] ?? 0;
@@ -84,7 +85,7 @@ function legCard(leg, session) {
 
 const KIND_TONES = { decision: "warn", service_erred: "bad", disconnected: "warn", client_gone: "warn", reattach_failed: "bad", ended: "bad", answered: "good", answer_began: "busy", stage: "neutral" };
 
-/** What an entry says beside its kind. A stage's seconds are those of the session, which stand before it already. */
+/** What an entry says beside its kind; a stage's time is the bar of the set-up. */
 function entryText({ kind, text, seconds, tokens }) {
   const said = kind === "stage" ? (words.stages[text] ?? text) : kind === "phase" ? (texts.phases[text] ?? text) : text;
   const time = kind !== "stage" && typeof seconds === "number" && took(seconds);
@@ -188,15 +189,18 @@ export async function show({ place, path: [id = ""], may, signal }) {
 function follow(id, draw, fetchIt, parts, signal) {
   let seen = false;
   let over = false;
+  let tries = 0;
   const again = async () => {
     try {
       const session = await fetchIt();
       over = session.reason !== undefined;
       draw(session);
     } catch (error) {
-      // It ended and left no record: what is shown is the last that was known.
+      // It ended, and its record is written behind it; without one, what is shown is the last that was known.
       if (error instanceof Refused && error.status === 404) {
-        over = true;
+        tries += 1;
+        over = tries >= RECORD_TRIES;
+        if (!over && !signal.aborted) setTimeout(() => { if (!signal.aborted) void again(); }, RECORD_MS);
         parts.head.querySelector("#end")?.remove();
         const state = parts.head.querySelector("#session-state");
         if (state) state.replaceChildren(badge(words.isOver));

@@ -13,6 +13,7 @@ import { texts } from "../texts.js";
 const words = texts.usage;
 const { names } = texts;
 const DAYS = 29;
+const MOST_DAYS = 92; // columns of the chart; the table has all days
 const NEARLY = 0.8;
 
 /** Each measure: what of a row, how it is written, and the limits' last word. */
@@ -39,7 +40,7 @@ export async function show({ place, query, me, signal }) {
   const wanted = searchQuery(fields, query);
   await Promise.all([
     load(spent, signal, async () => limitsOf(await get("/limits", {}, signal), me)),
-    load(report, signal, async () => reportOf((await get("/usage", wanted, signal)).rows, wanted.by)),
+    load(report, signal, async () => reportOf((await get("/usage", wanted, signal)).rows, wanted)),
   ]);
 }
 
@@ -75,20 +76,23 @@ function meter(name, used, limit, write) {
   return h("div", { class: "meter-row" }, h("span", {}, name), bar(ratio, tone), h("span", { class: "figures" }, words.of(write(used), write(limit)), " ", h("span", { class: "soft" }, wholePercent(ratio))));
 }
 
-function reportOf(rows, by) {
+function reportOf(rows, { by, since, until }) {
   if (rows.length === 0) return [h("div", { class: "card" }, emptyState(words.empty))];
   const body = h("div", { class: "stack" });
   const measure = choice(Object.keys(MEASURES).map((name) => [name, words.limitNames[name]]), "minutes", { id: "measure" });
-  const draw = () => body.replaceChildren(...[by === "day" && chart(rows, measure.value), usageTable(rows, by, measure.value)].filter(Boolean));
+  const draw = () => body.replaceChildren(...[by === "day" && chart(rows, measure.value, since, until), usageTable(rows, by, measure.value)].filter(Boolean));
   measure.addEventListener("change", draw);
   draw();
   return [h("div", { class: "narrow-field" }, field(words.measure, measure)), body];
 }
 
-function chart(rows, name) {
-  const ordered = [...rows].sort((a, b) => a.day.localeCompare(b.day));
+/** The last days of the period, those without any use too. */
+function chart(rows, name, since, until) {
+  const used = new Map(rows.map((row) => [row.day, MEASURES[name].of(row)]));
+  const end = Date.parse(until) || Date.now();
+  const days = Array.from({ length: MOST_DAYS }, (_, back) => dayOf(end, MOST_DAYS - 1 - back)).filter((each) => each >= since);
   const label = words.chart(words.limitNames[name]);
-  return h("section", { class: "card" }, h("h3", {}, label), columnChart(ordered.map(MEASURES[name].of), ordered.map((row) => row.day.slice(5)), label));
+  return h("section", { class: "card" }, h("h3", {}, label), columnChart(days.map((each) => used.get(each) ?? 0), days.map((each) => each.slice(5)), label));
 }
 
 function usageTable(rows, by, name) {
