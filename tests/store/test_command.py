@@ -45,6 +45,8 @@ def test_a_store_is_made_and_looked_at(state, capsys):
         "form": NEWEST,
         "newest": NEWEST,
         "ready": True,
+        "writable": True,
+        "durable": True,
     }
 
 
