@@ -48,6 +48,7 @@ async def composed(lab: Lab) -> AsyncIterator[tuple[Host, Service, str]]:
 
         container = Container(lab.directory, SERVICES["relay"]["environment"])
         container.put("/etc/relay/instructions.txt", (DEPLOY / "compose" / "instructions.txt").read_text("utf-8"))
+        container.put("/run/secrets/admin-key", (DEPLOY / "compose" / "admin-key.txt").read_text("utf-8"))
         environment = {name: container.translated(value) for name, value in container.environment.items()}
         environment["RELAY_TURN_URLS"] = environment["RELAY_TURN_URLS"].replace("localhost", address("coturn"))
         relay = hosts["relay"].start(
