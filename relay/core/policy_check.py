@@ -216,6 +216,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "array": (list,),
     "object": (dict,),
+    "null": (type(None),),
 }
 _TYPE_WORDS = {
     "string": "text",
@@ -224,6 +225,7 @@ _TYPE_WORDS = {
     "boolean": "true or false",
     "array": "a list",
     "object": "a group of keys",
+    "null": "null",
 }
 
 

@@ -110,3 +110,11 @@ async def test_what_does_not_fit_is_refused_and_named(whole_office, method, path
 async def whole_office():
     async with office() as (asked, _relay):
         yield asked
+
+
+async def test_a_file_that_is_taken_away_is_checked_like_one_that_is_changed(whole_office):
+    for path in ("check", "dry-run"):
+        answer = await whole_office.ask("POST", f"/policies/{path}", json={"files": {"no-such.yaml": None}})
+        assert answer.status < 500, answer.text
+        answer = await whole_office.ask("POST", f"/policies/{path}", json={"files": {"a.yaml": {}}})
+        assert (answer.status, answer.json["error"]["param"]) == (400, "files[a.yaml]")

@@ -46,9 +46,11 @@ def policy_routes(governance: Governance, trials: PolicyTrials) -> tuple[Route, 
               answer_schema=schemas.CHANGES, query=schemas.TO_QUERY),
         Route("GET", "/policies/schema", see, read.schema, "The JSON Schema of a document"),
         Route("POST", "/policies/check", know, attempt.check, "What would be wrong with changed files; stores nothing",
-              request_schema=schemas.CHANGES_BODY, answer_schema=schemas.PROBLEMS, body_bytes=FILES_MOST_BYTES),
+              request_schema=schemas.CHANGES_BODY, answer_schema=schemas.PROBLEMS, body_bytes=FILES_MOST_BYTES,
+              refusals=(422,)),
         Route("POST", "/policies/dry-run", know, attempt.dry_run, "Whom changed files would change; stores nothing",
-              request_schema=schemas.CHANGES_BODY, answer_schema=schemas.DRY_RUN, body_bytes=FILES_MOST_BYTES),
+              request_schema=schemas.CHANGES_BODY, answer_schema=schemas.DRY_RUN, body_bytes=FILES_MOST_BYTES,
+              refusals=(422,)),
         _change("PUT", "/policies", govern, write.put_set, "Publish a whole set",
                 request_schema=schemas.SET_BODY, body_bytes=FILES_MOST_BYTES),
         _change("PUT", one, govern, write.put_file, "Publish the set with one file changed",
@@ -62,7 +64,8 @@ def policy_routes(governance: Governance, trials: PolicyTrials) -> tuple[Route, 
 
 def _change(*what: object, action: str = "policy.publish", **more: object) -> Route:
     """A route that publishes: what it is a change to is said in `If-Match`."""
-    whole = {"action": action, "answer_schema": schemas.PUBLISHED, "request_headers": ("If-Match",), **more}
+    whole = {"action": action, "answer_schema": schemas.PUBLISHED, "request_headers": ("If-Match",),
+             "refusals": (409, 412, 413, 422, 428), **more}  # fmt: skip
     return Route(*what, **whole)  # type: ignore[arg-type]
 
 
