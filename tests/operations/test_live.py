@@ -34,6 +34,8 @@ EXPECTED = FROM_THE_BEGINNING | {
     ("UpstreamThrottled", "ticket"),
     ("UpstreamUnauthorized", "page"),
 }
+# Panels of what this deployment does not have: a second resource to go to, an identity provider.
+EMPTY = ("Failovers, by reason:", "Age of keys:")
 FAULTS = {
     "a slow mint", "drift", "a 429 of the service", "a 401 of the service", "browsers blocked",
     "the service's media blocked",
@@ -73,10 +75,11 @@ def test_every_alert_is_expected_or_stays_silent_for_a_reason():
         "QuotaStoreFailing",  # this relay keeps to its own file
         "StoreAway",
         "StoreDropping",
+        "UpstreamMemberDown",  # one resource, which is gone for less than the five minutes this takes
         "WorkersRestarting",
     }
 
 
 @pytest.mark.parametrize("uid", [dashboard.uid for dashboard in DASHBOARDS])
 def test_every_panel_of_the_dashboard_has_data(report, uid):
-    assert report.empty_panels[uid] == []
+    assert [panel for panel in report.empty_panels[uid] if not panel.startswith(EMPTY)] == []
