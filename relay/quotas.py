@@ -7,6 +7,7 @@ with the limits of the day once a second. Where the limits are counted is the bu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import time
@@ -168,12 +169,15 @@ class Quotas:
         if self._followed.pop(session, None) is not None and self._metering.stop(session):
             self._flush.set()
 
-    def leave(self, session: str) -> asyncio.Task[None]:
-        """Give the place of a session back: it is over, or was not begun; done when the task is."""
-        self.stop(session)
-        return self._slots.release(session)
+    def leave(self, session: str, *, at_once: bool = False) -> asyncio.Task[None]:
+        """Give the place of a session back: it is over, or was not begun; done when the task is.
 
-    def look(self) -> None:
+        Whoever waits for that says `at_once`.
+        """
+        self.stop(session)
+        return self._slots.release(session, at_once=at_once)
+
+    def _look(self) -> None:
         """Compare every session with its limits of the day: warn its client, or end it."""
         self._metering.accrue()
         now, unix = self._monotonic(), self._clock()
@@ -216,18 +220,18 @@ class Quotas:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                self.look()
+                self._look()
             except Exception as error:  # noqa: BLE001 - without the watch no limit of the day would hold any more
                 self._telemetry.look_failed(error)
 
     async def _keep(self) -> NoReturn:
         """Have the usage written down, and other nodes' read: every few seconds, and when a session ended."""
         while True:
-            try:
-                async with asyncio.timeout(FLUSH_SECONDS):
+            # Sessions that end within a second are written together.
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS - LOOK_SECONDS):
                     await self._flush.wait()
-            except TimeoutError:
-                pass
             self._flush.clear()
             await self._sync()
 

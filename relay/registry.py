@@ -114,7 +114,7 @@ class Registry:
         begun = None if early is None else early.take(request, policy)
         if begun is None and waiting is not None:
             # It is given up for the one that is opened instead, which must not be refused for its sake.
-            await self._quotas.leave(waiting)
+            await self._quotas.leave(waiting, at_once=True)
         conversation = begun or await self._admitted(request, policy)
         try:
             if begun is not None and request.offer is not None:

@@ -70,22 +70,24 @@ class Slots:
         self._held[claim.session] = place
         return None
 
-    def release(self, session: str) -> asyncio.Task[None]:
-        """Give a place back, whatever became of taking it; done when the task is. One that cannot be reached lapses."""
-        self._held.pop(session, None)
-        return self._spawn(self._release(session))
+    def release(self, session: str, *, at_once: bool = False) -> asyncio.Task[None]:
+        """Give a place back, whatever became of taking it; done when the task is. One that cannot be reached lapses.
+
+        That of a session without limits waits for others, to be written with them, if it is not wanted `at_once`.
+        """
+        place = self._held.pop(session, None)
+        return self._spawn(self._release(session, at_once or place is None or bool(place.limits.scopes)))
 
     async def renew(self) -> None:
         """Keep the places of all sessions; find what is lost."""
-        places = list(self._held.values())
+        places = [place for session, place in self._held.items() if session not in self._under_way]
         try:
             lost = await self._leases.renew([place.claim for place in places])
         except StoreError as error:
             self._failed(error, "not renewed")
             return
         # Asked for in the order in which they began: the newest find no room.
-        gone = [each for each in places if each.claim.session in lost and each.claim.session not in self._under_way]
-        await asyncio.gather(*map(self._take_again, gone))
+        await asyncio.gather(*(self._take_again(each) for each in places if each.claim.session in lost))
 
     async def start(self) -> None:
         """Free what this node left behind when it ended; before the first session."""
@@ -102,6 +104,7 @@ class Slots:
 
     async def close(self) -> None:
         """Wait, for some seconds, until all that is to be given back is."""
+        self._leases.hurry()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
         for task in self._tasks:
@@ -127,14 +130,14 @@ class Slots:
             self._telemetry.lease_lost(session, "ended")
             self.on_lost(session, LimitHit(Limit.SESSIONS, scope))
 
-    async def _release(self, session: str) -> None:
+    async def _release(self, session: str, at_once: bool) -> None:  # noqa: FBT001 - handed through
         if (taking := self._under_way.get(session)) is not None:
             await asyncio.wait({taking})
             # Whoever waited for it is gone, or has heard of it.
             if not taking.cancelled():
                 taking.exception()
         try:
-            await self._leases.release(session)
+            await self._leases.release(session, at_once=at_once)
         except StoreError as error:
             self._failed(error, "left to lapse")
 

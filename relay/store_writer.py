@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from relay.core.decision_chain import DecisionRecord
 from relay.core.record import SessionRecord, session_row
-from relay.core.stored import SessionRow, StoreError, StoreQueue
+from relay.core.stored import SessionRow, StoreQueue
 
 T = TypeVar("T")
 Taken_contra = TypeVar("Taken_contra", contravariant=True)
@@ -24,8 +24,8 @@ _MOST_SESSIONS = 1_000
 _MOST_DECISIONS = 20_000
 _SESSIONS_AT_ONCE = 50
 _DECISIONS_AT_ONCE = 500
-# What comes together is written together.
-_GATHER_SECONDS = 0.2
+# It is written no more often: what comes meanwhile is written together.
+_GATHER_SECONDS = 0.5
 _PING_SECONDS = 15.0
 _TRIES = 3
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -110,6 +110,7 @@ class StoreWriter:
                 self._news.clear()
                 await self._drain(self._sessions)
                 await self._drain(self._decisions)
+                await self._pause(_GATHER_SECONDS)
             else:
                 await self._answers()
         await self._drain(self._sessions)
@@ -122,7 +123,6 @@ class StoreWriter:
                 await self._news.wait()
         except TimeoutError:
             return False
-        await self._pause(_GATHER_SECONDS)
         return True
 
     async def _drain(self, lane: _Lane[T]) -> None:
@@ -131,7 +131,7 @@ class StoreWriter:
             batch = lane.first()
             try:
                 await lane.write(batch)
-            except StoreError:
+            except Exception:  # noqa: BLE001 - a row that cannot be written must not keep all others from it
                 failures += 1
                 if self._closing.is_set():
                     return
@@ -145,7 +145,7 @@ class StoreWriter:
     async def _answers(self) -> bool:
         try:
             await self._store.ping()
-        except StoreError:
+        except Exception:  # noqa: BLE001 - whatever it is, the records wait on
             return False
         return True
 

@@ -63,7 +63,8 @@ class Bound:
 
     def of(self, scope: Scope) -> float:
         """The limit of one scope."""
-        return {Scope.USER: self.user, Scope.TENANT: self.tenant, Scope.RELAY: self.relay}[scope]
+        bound: float = getattr(self, scope)
+        return bound
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
@@ -82,7 +83,8 @@ class Allowance:
 
     def of(self, limit: Limit) -> Bound:
         """The bounds of one limit of a day."""
-        return {Limit.MINUTES: self.minutes, Limit.TOKENS: self.tokens, Limit.DOLLARS: self.dollars}[limit]
+        bound: Bound = getattr(self, limit)
+        return bound
 
     @property
     def daily_scopes(self) -> tuple[Scope, ...]:

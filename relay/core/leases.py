@@ -29,15 +29,22 @@ class Leases(Protocol):
     """The places; of one node, which is named when this is made. All raise StoreError."""
 
     async def take(self, claim: Claim, limits: Bound) -> Scope | None:
-        """Take a place if no limit is reached; else the scope whose limit is. Exact, whoever asks at the same time."""
+        """Take a place if no limit is reached; else the scope whose limit is. Exact, whoever asks at the same time.
+
+        Without any limit it may wait for others to be written with.
+        """
         ...
 
     async def renew(self, claims: Sequence[Claim]) -> frozenset[str]:
         """Keep places for LEASE_SECONDS more; the sessions that have none any more, which another may have."""
         ...
 
-    async def release(self, session: str) -> None:
-        """Give a place back; nothing if there is none."""
+    async def release(self, session: str, *, at_once: bool = True) -> None:
+        """Give a place back; nothing if there is none. Else than `at_once` it may wait for others likewise."""
+        ...
+
+    def hurry(self) -> None:
+        """Let nothing wait for others from now on: the node is about to stop."""
         ...
 
     async def free_own(self) -> int:

@@ -76,7 +76,9 @@ class Audit:
         if before is not None:
             wanted = wanted.where(AUDIT.c.number < number(before))
         return await self._database.run(
-            lambda connection: [_shown(_line(row)) for row in connection.execute(wanted)], operation=_AUDIT
+            lambda connection: [_shown(_line(row)) for row in connection.execute(wanted)],
+            operation=_AUDIT,
+            reading=True,
         )
 
     async def head(self) -> AuditRow | None:
@@ -134,7 +136,9 @@ class Audit:
         wanted = select(AUDIT).order_by(AUDIT.c.number).limit(most)
         if last is not None:
             wanted = wanted.where(AUDIT.c.number > last)
-        return await self._database.run(lambda connection: connection.execute(wanted).all(), operation=_AUDIT)
+        return await self._database.run(
+            lambda connection: connection.execute(wanted).all(), operation=_AUDIT, reading=True
+        )
 
 
 _AUDIT = StoreOperation.AUDIT

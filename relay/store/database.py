@@ -84,6 +84,9 @@ class Database:
             event.listen(self.engine, "connect", lambda raw, _record: self._open.add(raw))
             event.listen(self.engine, "close", lambda raw, _record: self._open.discard(raw))
         self._threads = ThreadPoolExecutor(1 if self.is_sqlite else _THREADS, thread_name_prefix="store")
+        # SQLite in a file: a search that takes long keeps nobody from writing.
+        apart = self.is_sqlite and not self.in_memory
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="store-read") if apart else self._threads
         self._room = threading.BoundedSemaphore(_MOST_WAITING)
 
     async def run(
@@ -92,24 +95,25 @@ class Database:
         seconds: float = _BUSY_SECONDS,
         *,
         operation: StoreOperation = StoreOperation.OTHER,
+        reading: bool = False,
     ) -> T:
         """Do this in one transaction; what it did is on disk when this returns. Raises StoreError.
 
-        A transaction that has begun and takes longer than `seconds` goes on behind the caller's back, who is told that
-        it failed; one that has not begun by then is left out.
+        What only reads and may take long is `reading`. A transaction that has begun and takes longer than `seconds`
+        goes on behind the caller's back, who is told that it failed; one that has not begun by then is left out.
         """
         try:
-            done = await self._asked(work, seconds)
+            done = await self._asked(work, seconds, reading=reading)
         except StoreError as error:
             self.told(operation, error)
             raise
         self.told(operation, None)
         return done
 
-    def run_here(self, work: Callable[[Connection], T]) -> T:
+    def run_here(self, work: Callable[[Connection], T], *, reading: bool = False) -> T:
         """Do this in one transaction, in this thread. Raises StoreError."""
         try:
-            with self.engine.begin() as connection:
+            with self.engine.connect().execution_options(reading=reading) as connection, connection.begin():
                 return work(connection)
         except SQLAlchemyError as error:
             # Its text may quote the statement with its values.
@@ -117,7 +121,7 @@ class Database:
 
     async def close(self) -> None:
         """Let what is under way finish, for seconds; then close every connection."""
-        finished = asyncio.create_task(asyncio.to_thread(self._threads.shutdown, cancel_futures=True))
+        finished = asyncio.create_task(asyncio.to_thread(self._stop_threads))
         if not (await asyncio.wait({finished}, timeout=_CLOSE_SECONDS))[0]:
             self._hang_up()
         await finished
@@ -128,7 +132,11 @@ class Database:
         if not self.is_sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:name)"), {"name": int(name)})
 
-    async def _asked(self, work: Callable[[Connection], T], seconds: float) -> T:
+    def _stop_threads(self) -> None:
+        for threads in (self._readers, self._threads):
+            threads.shutdown(cancel_futures=True)
+
+    async def _asked(self, work: Callable[[Connection], T], seconds: float, *, reading: bool) -> T:
         if not self._room.acquire(blocking=False):
             raise StoreError(f"{_MOST_WAITING} questions wait for an answer")
         given_up = threading.Event()
@@ -136,10 +144,10 @@ class Database:
         def step() -> T:
             if given_up.is_set():
                 raise StoreError("given up")
-            return self.run_here(work)
+            return self.run_here(work, reading=reading)
 
         try:
-            doing = self._threads.submit(step)
+            doing = (self._readers if reading else self._threads).submit(step)
         except RuntimeError:
             self._room.release()
             raise StoreError("closed") from None
@@ -192,4 +200,6 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Who reads alone sees what is written when its first statement begins, and takes no lock (WAL).
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -57,7 +57,9 @@ class Decisions:
         if before is not None:
             wanted = wanted.where(TABLE.c.number < number(before))
         return await self._database.run(
-            lambda connection: [_decision(row) for row in connection.execute(wanted)], operation=_DECISIONS
+            lambda connection: [_decision(row) for row in connection.execute(wanted)],
+            operation=_DECISIONS,
+            reading=True,
         )
 
 

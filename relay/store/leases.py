@@ -7,6 +7,8 @@ on PostgreSQL, so that no node's clock decides over another's lease; SQLite is o
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,6 +28,8 @@ _SCOPES = (Scope.USER, Scope.TENANT, Scope.RELAY)
 _SECONDS = 5.0
 # Sessions that one statement names, and wishes of one transaction.
 _CHUNK = 500
+# Wishes that nobody waits for are written no more often than this.
+_GATHER_SECONDS = 0.5
 
 
 class SqlLeases:
@@ -43,11 +47,14 @@ class SqlLeases:
         self._seconds = seconds
         self._clock = clock or (time.time if database.is_sqlite else None)
         self._waiting: list[tuple[_Wish, asyncio.Future[Scope | None]]] = []
+        self._written_at = -math.inf
+        self._at_once = asyncio.Event()
+        self._closing = False
         self._worker: asyncio.Task[None] | None = None
 
     async def take(self, claim: Claim, limits: Bound) -> Scope | None:
         """Take a place if no limit is reached; else the scope whose limit is. Raises StoreError."""
-        return await self._in_turn(_Wish(claim.session, claim, limits))
+        return await self._in_turn(_Wish(claim.session, claim, limits), at_once=bool(limits.scopes))
 
     async def renew(self, claims: Sequence[Claim]) -> frozenset[str]:
         """Keep places; the sessions that have none any more. Raises StoreError.
@@ -68,9 +75,14 @@ class SqlLeases:
 
         return await self._database.run(work, operation=StoreOperation.LEASES) if claims else frozenset()
 
-    async def release(self, session: str) -> None:
+    async def release(self, session: str, *, at_once: bool = True) -> None:
         """Give a place back. Raises StoreError."""
-        await self._in_turn(_Wish(session))
+        await self._in_turn(_Wish(session), at_once=at_once)
+
+    def hurry(self) -> None:
+        """Write at once whatever is asked for from now on, and what waits."""
+        self._closing = True
+        self._at_once.set()
 
     async def free_own(self) -> int:
         """Give back all that this node held before it was started anew; how many. Raises StoreError."""
@@ -79,17 +91,25 @@ class SqlLeases:
             operation=StoreOperation.LEASES,
         )
 
-    async def _in_turn(self, wish: _Wish) -> Scope | None:
-        """Do this with all that is asked for at the same time in one transaction: each costs a write to the disk."""
+    async def _in_turn(self, wish: _Wish, *, at_once: bool) -> Scope | None:
+        """Do this, in the order of asking, with all that waits in one transaction: each costs a write to the disk."""
         done: asyncio.Future[Scope | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((wish, done))
+        if at_once:
+            self._at_once.set()
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await done
 
     async def _work(self) -> None:
-        while batch := self._waiting[:_CHUNK]:
+        while self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._written_at + _GATHER_SECONDS):
+                    await self._at_once.wait()
+            batch = self._waiting[:_CHUNK]
             del self._waiting[:_CHUNK]
+            if not self._waiting and not self._closing:
+                self._at_once.clear()
             try:
                 outcomes = await self._all([wish for wish, _ in batch])
             except Exception as error:  # noqa: BLE001 - whoever waits would do so for ever
@@ -98,6 +118,8 @@ class SqlLeases:
                     if not done.done():
                         done.set_exception(StoreError(words))
                 continue
+            finally:
+                self._written_at = asyncio.get_running_loop().time()
             for (_, done), outcome in zip(batch, outcomes, strict=True):
                 if not done.done():
                     done.set_result(outcome)

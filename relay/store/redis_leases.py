@@ -103,9 +103,12 @@ class RedisLeases:
             lost.update(await self._redis.run(_RENEW, (_RELAY, self._node), (self._seconds, *sessions)))
         return frozenset(lost)
 
-    async def release(self, session: str) -> None:
+    async def release(self, session: str, *, at_once: bool = True) -> None:  # noqa: ARG002 - always at once
         """Give a place back. Raises StoreError."""
         await self._redis.run(_RELEASE, (_RELAY, self._node), (_OWN, session))
+
+    def hurry(self) -> None:
+        """Nothing waits here for others."""
 
     async def free_own(self) -> int:
         """Give back all that this node held before it was started anew; how many. Raises StoreError."""

@@ -84,7 +84,7 @@ class SessionRecords:
             page = tuple(_session(row, None) for row in rows[:most])
             return SessionPage(page, f"{page[-1].ended_at.hex()}~{page[-1].id}" if len(rows) > most else None)
 
-        return await self._database.run(work, operation=_SESSIONS)
+        return await self._database.run(work, operation=_SESSIONS, reading=True)
 
 
 def _cursor(text: str) -> tuple[float, str]:

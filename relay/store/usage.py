@@ -87,7 +87,7 @@ class Usages:
         most_first = (func.sum(USAGE.c.dollars).desc(), func.sum(USAGE.c.seconds).desc(), *columns)
         wanted = wanted.order_by(*(columns if by is UsageBy.DAY else most_first)).limit(max(1, min(limit, _MOST_ROWS)))
         rows = await self._database.run(
-            lambda connection: connection.execute(wanted).all(), operation=StoreOperation.USAGE
+            lambda connection: connection.execute(wanted).all(), operation=StoreOperation.USAGE, reading=True
         )
         # What is confined to a tenant says so.
         whose = {} if tenant is None else {"tenant": tenant}

@@ -12,12 +12,13 @@ from relay.core.allowance import Allowance, Bound, Scope, Spent
 from relay.core.leases import Claim
 from relay.core.policy_resolve import Identity
 from relay.core.policy_rules import LimitRules
-from relay.core.stored import StoreError
+from relay.core.stored import StoreError, StoreOperation
 from relay.core.tally import Tally
 from relay.errors import ApiError
 from relay.metering import Metering
 from relay.quotas import QuotaRules, Quotas
 from relay.slots import Slots
+from relay.store import leases as leases_module
 from relay.store.leases import SqlLeases
 
 ALICE, BOB = Identity("t", "alice"), Identity("t", "bob")
@@ -62,9 +63,12 @@ class Store:
         self._ask()
         return frozenset(claim.session for claim in claims) - self.held
 
-    async def release(self, session):
+    async def release(self, session, *, at_once=True):
         self._ask()
         self.held.discard(session)
+
+    def hurry(self):
+        pass
 
     async def free_own(self):
         self._ask()
@@ -109,7 +113,7 @@ async def talking(quotas, session_id, identity, session):
 def pass_seconds(quotas, clock, seconds):
     for _ in range(seconds):
         clock.now += 1
-        quotas.look()
+        quotas._look()
 
 
 async def test_two_sessions_of_one_user_share_the_minutes_exactly(quotas, clock):
@@ -150,7 +154,7 @@ async def test_tokens_and_cost_end_sessions_after_the_grace(quotas, clock):
     await talking(held, "rs_1", ALICE, one)
     await talking(held, "rs_2", Identity("u", "x"), other)
     held.used(BOB, 99, 0.5)
-    held.look()
+    held._look()
     assert one.told == []
     held.used(ALICE, 1, 0.0)
     pass_seconds(held, clock, 11)
@@ -183,7 +187,7 @@ async def test_closed_limits_refuse_while_the_store_is_away_and_running_sessions
             await asked
         assert (refused.value.status, refused.value.code) == (503, "quota_unavailable")
     await held._slots.renew()
-    held.look()
+    held._look()
     assert [left for _, left in session.told] == []
     failures = telemetry.quotas._failures
     assert failures.labels("usage")._value.get() == 1
@@ -306,3 +310,30 @@ async def test_a_fault_of_the_relay_s_own_leaves_nobody_waiting(kind, databases)
         await asyncio.wait_for(leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)), 5)
     database.run = run
     assert await leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)) is None
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_places_that_nobody_waits_for_are_written_together_and_before_one_that_somebody_waits_for(
+    kind, databases, monkeypatch
+):
+    monkeypatch.setattr(leases_module, "_GATHER_SECONDS", 3600)
+    database, written = databases(), []
+    database.told = lambda operation, _error: written.append(operation)
+    leases = SqlLeases(database, "one")
+
+    def unlimited(name):
+        return asyncio.create_task(leases.take(Claim(name, "t", "alice"), Bound()))
+
+    await unlimited("rs_1")
+    waiting = [unlimited("rs_2"), asyncio.create_task(leases.release("rs_1", at_once=False)), unlimited("rs_3")]
+    for _ in range(3):
+        # Whatever did not wait would be written before this is answered.
+        await database.run(lambda _connection: None)
+    # It is counted with those that were asked for before it.
+    assert await leases.take(Claim("rs_4", "t", "alice"), Bound(user=2)) is Scope.USER
+    assert [await each for each in waiting] == [None] * 3
+    assert written.count(StoreOperation.LEASES) == 2
+    last = unlimited("rs_5")
+    leases.hurry()
+    await asyncio.wait_for(last, 10)
+    await asyncio.wait_for(leases.release("rs_5", at_once=False), 10)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,26 @@ async def test_closing_does_not_wait_for_a_server_that_is_silent(postgres, monke
     finally:
         for pid in stopped:
             os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_search_that_takes_long_keeps_nobody_from_writing(store):
+    begun, may_end = threading.Event(), threading.Event()
+
+    def search(connection):
+        rows = connection.execute(text("SELECT count(*) FROM audit")).scalar()
+        begun.set()
+        may_end.wait(10)
+        return rows
+
+    searching = asyncio.create_task(store.database.run(search, reading=True))
+    try:
+        await asyncio.to_thread(begun.wait, 10)
+        await asyncio.wait_for(store.audit.append(NOTE), 5)
+        assert not searching.done()
+    finally:
+        may_end.set()
+    assert await searching == 0
+    assert len(await store.audit.search()) == 1
 
 
 async def test_what_a_closed_store_is_asked_is_refused(url):

@@ -38,7 +38,7 @@ def record(number: int) -> SessionRecord:
 
 
 class Lane:
-    """What takes rows once it is there; a row that is `poison` is never taken."""
+    """What takes rows once it is there; a row that is `poison` is never taken, for whatever `fault`."""
 
     def __init__(self, store):
         self.store = store
@@ -50,7 +50,7 @@ class Lane:
         self.tries += 1
         self.changed.set()
         if self.store.away or self.store.poison in rows:
-            raise StoreError("away")
+            raise self.store.fault
         self.rows += rows
 
     async def until(self, condition):
@@ -65,12 +65,13 @@ class Away:
     def __init__(self):
         self.away = False
         self.poison = None
+        self.fault = StoreError("away")
         self.sessions = Lane(self)
         self.decisions = Lane(self)
 
     async def ping(self):
         if self.away:
-            raise StoreError("away")
+            raise self.fault
 
 
 @pytest.fixture
@@ -96,16 +97,17 @@ async def test_what_sessions_leave_is_found_in_the_store(tmp_path):
     await store.close()
 
 
-async def test_what_waits_while_the_store_is_away_is_written_when_it_is_back(quick):
+@pytest.mark.parametrize("fault", [StoreError("away"), RuntimeError("the relay's own")])
+async def test_what_waits_while_the_store_is_away_is_written_when_it_is_back(quick, fault):
     store = Away()
-    store.away = True
+    store.away, store.fault = True, fault
     dropped = []
     writer = StoreWriter(store, lambda kind, rows: dropped.append((kind, rows)), most_sessions=2, most_decisions=700)
     for number in range(5):
         writer.session_ended(record(number))
     for number in range(701):
         writer.decided(decision(number))
-    await store.sessions.until(lambda: store.sessions.tries > 5)
+    await asyncio.wait_for(store.sessions.until(lambda: store.sessions.tries > 5), 10)
     # One above the bound each time: the newest go, and each is counted.
     assert dropped == [(StoreQueue.SESSIONS, 1)] * 3 + [(StoreQueue.DECISIONS, 1)]
     store.away = False
@@ -115,14 +117,15 @@ async def test_what_waits_while_the_store_is_away_is_written_when_it_is_back(qui
     await writer.close()
 
 
-async def test_a_batch_that_is_refused_again_and_again_does_not_keep_the_rest_from_being_written(quick):
+@pytest.mark.parametrize("fault", [StoreError("refused"), OverflowError("not the database's")])
+async def test_a_batch_that_is_refused_again_and_again_does_not_keep_the_rest_from_being_written(quick, fault):
     store = Away()
-    store.poison = decision(7)
+    store.poison, store.fault = decision(7), fault
     dropped = []
     writer = StoreWriter(store, lambda kind, rows: dropped.append((kind, rows)))
     for number in range(600):
         writer.decided(decision(number))
-    await store.decisions.until(lambda: store.decisions.rows)
+    await asyncio.wait_for(store.decisions.until(lambda: store.decisions.rows), 10)
     assert dropped == [(StoreQueue.DECISIONS, 500)]
     assert store.decisions.tries == 4
     await writer.close()

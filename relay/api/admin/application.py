@@ -153,7 +153,8 @@ class _Doorkeeper:
         try:
             return await route.handler(request, administrator)
         except StoreError:
-            message = "The store does not answer; nothing was changed."
+            # A transaction that outlived its time may still come through.
+            message = "The store does not answer: look whether the change was made before you try again."
             raise ApiError(503, ErrorCode.STORE_UNAVAILABLE, message, headers={"retry-after": "5"}) from None
         except UnfitText as unfit:
             raise ApiError(400, ErrorCode.INVALID_VALUE, f"{unfit}.") from None

@@ -31,7 +31,7 @@ _REFUSALS = {
     422: "The policies cannot be put in force; `problems` says why.",
     428: "If-Match is missing.",
     429: "Too many failed attempts, changes or streams; wait for `retry-after`.",
-    503: "The store or the identity provider does not answer; nothing was changed.",
+    503: "The store or the identity provider does not answer; of a change it is not known whether it was made.",
 }
 _OF_BODIES = (408, 413, 415)
 
