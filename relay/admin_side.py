@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 import relay
+from relay.api import DrainDoor
 from relay.api.admin import PolicyState, Ports, StoreState, StreamPace, admin_routes, create_admin_app
 from relay.api.admin.policies import policy_routes
 from relay.api.admin_auth import AdminGate, FailedSignIn, known_hosts
@@ -62,18 +63,26 @@ class AdminParts:
     pace: StreamPace | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AdminSide:
+    """The admin API as an application, and the door beside it that drains."""
+
+    application: web.Application
+    drain: DrainDoor
+
+
 @contextlib.asynccontextmanager
-async def admin_side(parts: AdminParts) -> AsyncIterator[web.Application]:
-    """The admin API as an application for the operations listener; what it follows is followed until left."""
+async def admin_side(parts: AdminParts) -> AsyncIterator[AdminSide]:
+    """What the operations listener serves to administrators; what it follows is followed until left."""
     settings, telemetry, store = parts.settings, parts.telemetry, parts.store
-    failures = FailedSignIns(store)
+    rows = RowsBehind(store)
     gate = AdminGate(
         parts.identities.admins,
         telemetry.doors,
         time.time,
         hosts=known_hosts(settings.admin.hosts, settings.admin.host, is_local=is_loopback(settings.admin.host)),
         trusted_proxies=settings.http.trusted_proxies,
-        on_failed=failures.note,
+        on_failed=lambda failed: rows.write(_told(failed)),
     )
     ports = Ports(
         relay=RelayState(parts),
@@ -91,10 +100,19 @@ async def admin_side(parts: AdminParts) -> AsyncIterator[web.Application]:
     )
     app = create_admin_app(routes, gate, ports.audit, telemetry.admin)
     app.on_shutdown.append(stream.close)
+    drain = DrainDoor(
+        parts.drain.ask,
+        parts.registry,
+        settings.limits.drain_seconds,
+        gate,
+        # Without a key of the settings whoever is on this machine may, as with a signal.
+        open_to_all=settings.admin.key is None and is_loopback(settings.admin.host),
+        write=rows.write,
+    )
     try:
-        yield app
+        yield AdminSide(app, drain)
     finally:
-        await failures.close()
+        await rows.close()
 
 
 class RelayState:
@@ -105,6 +123,7 @@ class RelayState:
         self.version = relay.__version__
         self.node = socket.gethostname()
         self.started_at = time.time()
+        self.limits: Mapping[str, Any] = asdict(parts.settings.quotas)
 
     @property
     def draining(self) -> bool:
@@ -145,10 +164,6 @@ class RelayState:
     def members(self) -> list[dict[str, Any]]:
         """Each member of the upstream pool."""
         return [asdict(member) for member in self._parts.members()]
-
-    def limits(self) -> Mapping[str, Any]:
-        """The configured quotas, by the names of their settings."""
-        return asdict(self._parts.settings.quotas)
 
     async def refresh(self) -> None:
         """Bring the workers' counters."""
@@ -221,16 +236,16 @@ class StoredAudit:
         return await self.stored.audit.verify()
 
 
-class FailedSignIns:
-    """Writes failed sign-ins to the audit log; the gate tells so few that they need no queue."""
+class RowsBehind:
+    """Writes rows of the audit log that nobody waits for: failed sign-ins, a drain. So few that they need no queue."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._writing: set[asyncio.Task[None]] = set()
 
-    def note(self, failed: FailedSignIn) -> None:
-        """Write it behind the back of who is being refused."""
-        task = asyncio.create_task(self._write(failed), name="failed-sign-in")
+    def write(self, note: AuditNote) -> None:
+        """Write it behind the back of who asked."""
+        task = asyncio.create_task(self._write(note), name="audit-row")
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
@@ -238,8 +253,12 @@ class FailedSignIns:
         """Wait for what is being written."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    async def _write(self, failed: FailedSignIn) -> None:
-        told = {"address": failed.address, "problem": failed.problem.value, "left_out": failed.left_out}
-        # The store tells by itself that it is away, and nothing was changed.
+    async def _write(self, note: AuditNote) -> None:
+        # The store tells by itself that it is away, and what the row tells of does not depend on it.
         with contextlib.suppress(StoreError):
-            await self._store.audit.append(AuditNote("", "", _ACTION_SIGN_IN, accepted=False, body=told))
+            await self._store.audit.append(note)
+
+
+def _told(failed: FailedSignIn) -> AuditNote:
+    told = {"address": failed.address, "problem": failed.problem.value, "left_out": failed.left_out}
+    return AuditNote("", "", _ACTION_SIGN_IN, accepted=False, body=told)

@@ -109,7 +109,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
         admin = await enter(admin_side(shown))
         up = asyncio.Event()
-        served = Served(settings, telemetry, metrics, policies, media, checks, sessions, identities, admin)
+        served = Served(
+            settings, telemetry, metrics, policies, media, checks, sessions, identities, admin.application, admin.drain
+        )
         public, operations = public_listener(served), operations_listener(served, up.is_set)
         for listener in (operations, public):
             await listener.start()

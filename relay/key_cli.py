@@ -16,7 +16,7 @@ from typing import Any
 
 from relay.config import load_settings
 from relay.core.access import Role
-from relay.core.stored import AuditNote, KeyKind, KeyRow, StoreError, UnfitText
+from relay.core.stored import KEYS_MOST, AuditNote, KeyKind, KeyRow, StoreError, UnfitText
 from relay.errors import ConfigError
 
 _HELP = """\
@@ -116,6 +116,8 @@ async def _create(arguments: argparse.Namespace, office: Any) -> int:
 
 async def _list(arguments: argparse.Namespace, office: Any) -> int:
     rows = await office.list(arguments.kind, arguments.tenant)
+    if len(rows) >= KEYS_MOST:
+        sys.stderr.write(f"These are the newest {KEYS_MOST}; --kind and --tenant show fewer keys, and older ones.\n")
     if arguments.json:
         _print(json.dumps([asdict(row) for row in rows], indent=2))
     else:

@@ -20,7 +20,6 @@ from relay.api import (
     web_directory,
 )
 from relay.config import Settings
-from relay.config_values import is_loopback
 from relay.errors import ConfigError
 from relay.identity.opening import Identities
 from relay.load import max_files
@@ -48,6 +47,7 @@ class Served:
     sessions: SessionSide
     identities: Identities
     admin: web.Application
+    drain: DrainDoor
 
 
 def public_listener(served: Served) -> Listener:
@@ -75,32 +75,37 @@ def public_listener(served: Served) -> Listener:
         port=http.port,
         telemetry=telemetry.doors,
         certificate=certificate,
+        trusted_proxies=http.trusted_proxies,
         max_connections=min(_MOST_HTTP_CONNECTIONS, max_files() // _HTTP_SHARE_OF_FILES or _MOST_HTTP_CONNECTIONS),
     )
 
 
 def operations_listener(served: Served, started: Callable[[], bool]) -> Listener:
     """Everything that operators, their machines and administrators reach; `started` is what `/startupz` tells."""
-    settings, sessions, media = served.settings, served.sessions, served.media
+    admin, media = served.settings.admin, served.media
 
     async def scraped() -> tuple[bytes, str]:
         await media.refresh()
         return render_metrics(served.metrics)
 
-    admin = settings.admin
-    door = DrainDoor(sessions.drain.ask, settings.limits.drain_seconds, admin.key, is_loopback(admin.host))
     application = create_operations_app(
-        sessions=sessions.registry,
+        sessions=served.sessions.registry,
         render_metrics=scraped,
         telemetry=served.telemetry.doors,
         details={"media_addresses": [str(each) for each in media.addresses]},
-        drain=door,
+        drain=served.drain,
         started=started,
         admin=served.admin,
         console=load_pages(web_directory() / CONSOLE),
         sign_in=served.identities.sign_in,
     )
-    return Listener(application, host=admin.host, port=admin.port, telemetry=served.telemetry.doors)
+    return Listener(
+        application,
+        host=admin.host,
+        port=admin.port,
+        telemetry=served.telemetry.doors,
+        trusted_proxies=served.settings.http.trusted_proxies,
+    )
 
 
 def public_url(settings: Settings, listener: Listener) -> str:

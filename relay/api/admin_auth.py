@@ -88,7 +88,7 @@ class AdminGate:
     def refuse_foreign(self, request: web.Request) -> None:
         """Refuse pages of other origins, and names that are not this listener's. Raises ApiError 403.
 
-        Enough for what anybody may read; the other two ask it themselves.
+        Enough for what anybody may read; `administrator` and `require` ask it themselves.
         """
         if self._hosts and _name_of(request.host) not in self._hosts:
             message = "This listener is not known by that name: see admin.hosts."

@@ -67,10 +67,9 @@ def create_public_app(
 
     `policy_for` and `may_mint`, which raises ApiError, are asked when a key is minted; `clock` gives Unix seconds.
     """
-    gate = Gatekeeper(callers, FailureLimit(), telemetry, settings.trusted_proxies, clock)
+    gate = Gatekeeper(callers, ephemeral_keys, FailureLimit(), telemetry, settings.trusted_proxies, clock)
     mint = MintDoors(
         gate,
-        ephemeral_keys,
         sessions,
         policy_for,
         settings.key_seconds,
@@ -79,12 +78,12 @@ def create_public_app(
         may_mint,
     )
     servers = IceServers(settings.turn)
-    calls = CallDoors(gate, ephemeral_keys, sessions, settings.body_seconds, servers)
-    check = ConnectionCheckDoor(gate, ephemeral_keys, checks, settings.body_seconds)
+    calls = CallDoors(gate, sessions, settings.body_seconds, servers)
+    check = ConnectionCheckDoor(gate, checks, settings.body_seconds)
     origins = Origins(settings.allowed_origins, settings.trusted_proxies)
     app = web.Application(middlewares=[common_headers(), origin_rules(origins, telemetry), errors(telemetry)])
     app.add_routes(_door_routes(mint, calls, check))
-    app.add_routes(_ice_server_routes(IceServersDoor(gate, ephemeral_keys, servers)))
+    app.add_routes(_ice_server_routes(IceServersDoor(gate, servers)))
     app.add_routes(Probes(sessions).routes())
     app.add_routes(page_routes(pages))
     return app
@@ -120,7 +119,7 @@ def create_operations_app(
         app.add_subapp(PREFIX, admin)
     app.add_routes([web.get("/console", _to_console)] if console else [])
     below = {f"/console{path}": page for path, page in (console or {}).items()}
-    app.add_routes(page_routes(below, console_policy(sign_in)))
+    app.add_routes(page_routes(below, console_policy(sign_in), microphone="()"))
     return app
 
 

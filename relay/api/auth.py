@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from relay.api.client_address import Network, client_address
 from relay.api.telemetry_port import AuthMethod, DoorTelemetry
-from relay.core.ephemeral_keys import PREFIX, Held
+from relay.core.ephemeral_keys import PREFIX, EphemeralKeys, Held
 from relay.errors import ApiError, ErrorCode
 from relay.identity.callers import Caller, Callers
 from relay.identity.jwks import KeysAwayError
@@ -38,6 +38,7 @@ class Gatekeeper:
     """Reads credentials, asks whom they prove, and counts failures per address."""
 
     callers: Callers
+    keys: EphemeralKeys
     failures: FailureLimit
     telemetry: DoorTelemetry
     trusted_proxies: tuple[Network, ...]
@@ -76,7 +77,21 @@ class Gatekeeper:
         except (KeysAwayError, KeysUnreadError):
             raise not_known_now() from None
 
-    async def stranger(self, request: web.Request, key: Held) -> bool:
+    async def holder(self, request: web.Request, *, bound: bool = True) -> tuple[str, Caller | Held]:
+        """The credential of a request, and who or what it proves: a caller, or what an ephemeral key was minted for.
+
+        A `bound` key is good for nobody else than it was minted for. Raises ApiError 401, 429, 503.
+        """
+        credential = self.credential(request)
+        caller = await self.caller(request, credential)
+        if caller is not None:
+            return credential, caller
+        held = self.keys.holder(credential, self.clock())
+        if held is None or (bound and await self._is_strangers(request, held)):
+            raise self.refusal(request, AuthMethod.EPHEMERAL_KEY)
+        return credential, held
+
+    async def _is_strangers(self, request: web.Request, key: Held) -> bool:
         """Whether a minted key is of no use here: shown by somebody else than it was minted for, or fallen.
 
         A key minted by a page is for pages of that origin; who shows another credential beside it must be its owner;

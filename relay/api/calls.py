@@ -20,7 +20,6 @@ from relay.core.doors import Opened, OpenRequest
 from relay.core.ephemeral_keys import (
     SECONDS_PER_TRY,
     Begun,
-    EphemeralKeys,
     Grant,
     InUse,
     Replay,
@@ -30,6 +29,7 @@ from relay.core.ephemeral_keys import (
 )
 from relay.core.lifecycle import Dialect
 from relay.errors import ApiError, ErrorCode
+from relay.identity.callers import Caller
 
 if TYPE_CHECKING:
     from relay.core.doors import Sessions
@@ -46,7 +46,6 @@ class CallDoors:
     """Handlers of the SDP doors, and of a session's own: to offer again, and to hang up."""
 
     gate: Gatekeeper
-    keys: EphemeralKeys
     sessions: Sessions
     body_seconds: float
     servers: IceServers
@@ -61,7 +60,7 @@ class CallDoors:
 
     async def reoffer(self, request: web.Request) -> web.Response:
         """Come back to a session: raw SDP → 200 and the answer, for an ICE restart as for a new peer connection."""
-        owner, key = await self._owner_of_call(request, self.gate.credential(request), bound=True)
+        owner, key = await self._owner_of_call(request, bound=True)
         media_type(request, (SDP,))
         offer = offer_text(await read_body(request, SDP_MAX_BYTES, self.body_seconds))
         if owner is None:
@@ -72,14 +71,14 @@ class CallDoors:
 
     async def hang_up(self, request: web.Request) -> web.Response:
         """End a session: by the key that opened it, or by the client key behind it; all others see none."""
-        owner, _ = await self._owner_of_call(request, self.gate.credential(request), bound=False)
+        owner, _ = await self._owner_of_call(request, bound=False)
         if owner is None or not self.sessions.hang_up(request.match_info["session_id"], owner):
             raise _no_such_call()
         return web.json_response({})
 
     async def stats(self, request: web.Request) -> web.Response:
         """What a client measures of its running session: a small JSON object of figures → 204."""
-        owner, _ = await self._owner_of_call(request, self.gate.credential(request), bound=True)
+        owner, _ = await self._owner_of_call(request, bound=True)
         media_type(request, (JSON,))
         stats = client_stats(json_object(await read_body(request, STATS_MAX_BYTES, self.body_seconds)))
         if stats is None:
@@ -89,37 +88,28 @@ class CallDoors:
         self.sessions.report_stats(request.match_info["session_id"], owner, stats)
         return web.Response(status=204)
 
-    async def _owner_of_call(
-        self, request: web.Request, credential: str, *, bound: bool
-    ) -> tuple[str | None, str | None]:
+    async def _owner_of_call(self, request: web.Request, *, bound: bool) -> tuple[str | None, str | None]:
         """Whose key asks for the session in the path, and the ephemeral key if it is one.
 
         No owner for a key that opened another session or none; a `bound` key is good for its own origin alone.
         """
-        caller = await self.gate.caller(request, credential)
-        if caller is not None:
-            return caller.owner, None
-        held = self.keys.holder(credential, self.gate.clock())
-        if held is None or (bound and await self.gate.stranger(request, held)):
-            raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
-        return (held.owner if held.session_id == request.match_info["session_id"] else None), credential
+        credential, who = await self.gate.holder(request, bound=bound)
+        if isinstance(who, Caller):
+            return who.owner, None
+        return (who.owner if who.session_id == request.match_info["session_id"] else None), credential
 
     async def _serve(self, request: web.Request, dialect: Dialect, accepted: tuple[str, ...]) -> web.Response:
-        credential = self.gate.credential(request)
-        caller = await self.gate.caller(request, credential)
-        held = None if caller is not None else self.keys.holder(credential, self.gate.clock())
         # Nothing is read for a stranger.
-        if caller is None and (held is None or await self.gate.stranger(request, held)):
-            raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
+        credential, who = await self.gate.holder(request)
         refuse_sideband(request)
         offer, wish = await self._read(request, dialect, accepted)
-        if caller is not None:
-            grant = Grant(dialect, None, None, caller.owner, identity=caller.identity)
+        if isinstance(who, Caller):
+            grant = Grant(dialect, None, None, who.owner, identity=who.identity)
             return self._answer(await self.sessions.open(_open_request(request, offer, wish, grant)), None)
         return await self._with_key(request, credential, offer, wish)
 
     async def _with_key(self, request: web.Request, value: str, offer: str, wish: Wish) -> web.Response:
-        match self.keys.begin(value, offer, self.gate.clock()):
+        match self.gate.keys.begin(value, offer, self.gate.clock()):
             case Begun(grant):
                 return self._answer(await self._open(request, value, offer, wish, grant), value)
             case Replay(session_id, answer):
@@ -140,9 +130,9 @@ class CallDoors:
             wanted = replace(_open_request(request, offer, wish, grant), key_id=key_id(value))
             opened = await self.sessions.open(wanted)
         except BaseException:  # cancellation too: the client that left may come back with its key
-            self.keys.release(value)
+            self.gate.keys.release(value)
             raise
-        self.keys.succeed(value, opened.session_id, opened.answer, self.gate.clock())
+        self.gate.keys.succeed(value, opened.session_id, opened.answer, self.gate.clock())
         return opened
 
     def _answer(self, opened: Opened, value: str | None) -> web.Response:

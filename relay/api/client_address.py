@@ -34,6 +34,14 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     return _group(address)
 
 
+def group_of_peer(peer: str, trusted: Sequence[Network]) -> str | None:
+    """The address a connection counts for, as `client_address` gives it; None for a trusted proxy, which is many."""
+    address = _parse(peer)
+    if address is None:
+        return UNKNOWN
+    return None if _is_trusted(address, trusted) else _group(address)
+
+
 def client_scheme(scheme: str, peer: str | None, forwarded_proto: str | None, trusted: Sequence[Network]) -> str:
     """`https` or `http` as the browser sees it: a trusted proxy's last `X-Forwarded-Proto` wins over our own."""
     address = _parse(peer or "")

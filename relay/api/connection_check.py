@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
 from relay.api.auth import Gatekeeper
 from relay.api.bodies import SDP_MAX_BYTES, media_type, offer_text, read_body
-from relay.api.telemetry_port import AuthMethod
 from relay.core.sdp import SdpError
 from relay.errors import ApiError, ErrorCode
-
-if TYPE_CHECKING:
-    from relay.core.ephemeral_keys import EphemeralKeys
+from relay.identity.callers import Caller
 
 _SDP = "application/sdp"
 _RETRY_SECONDS = 10
@@ -34,22 +31,17 @@ class ConnectionCheckDoor:
     """Handler of the door: an offer in, an answer out; no session, and the service is not asked."""
 
     gate: Gatekeeper
-    keys: EphemeralKeys
     checks: ConnectionChecks
     body_seconds: float
 
     async def answer(self, request: web.Request) -> web.Response:
         """For an ephemeral key, used or not, or a client key. Raises ApiError 400, 401, 413, 415, 429."""
-        credential = self.gate.credential(request)
-        caller = await self.gate.caller(request, credential)
-        held = self.keys.holder(credential, self.gate.clock())
-        if caller is None and (held is None or await self.gate.stranger(request, held)):
-            raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
+        credential, who = await self.gate.holder(request)
         media_type(request, (_SDP,))
         offer = offer_text(await read_body(request, SDP_MAX_BYTES, self.body_seconds))
         asker = (
-            caller.owner
-            if caller is not None
+            who.owner
+            if isinstance(who, Caller)
             else hashlib.sha256(credential.encode("utf-8", "surrogatepass")).hexdigest()
         )
         try:

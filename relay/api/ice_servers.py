@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from relay.api.auth import Gatekeeper
-from relay.api.telemetry_port import AuthMethod
 from relay.config import TurnSettings
 from relay.core.turn_credentials import TurnCredential, turn_credential
-
-if TYPE_CHECKING:
-    from relay.core.ephemeral_keys import EphemeralKeys
+from relay.identity.callers import Caller
 
 _TAG_LENGTH = 16
 
@@ -63,18 +60,13 @@ class IceServersDoor:
     """Handler of the door; asking costs nothing but one HMAC and changes nothing, so a key may ask again."""
 
     gate: Gatekeeper
-    keys: EphemeralKeys
     servers: IceServers
 
     async def show(self, request: web.Request) -> web.Response:
         """The servers, for an ephemeral key, used or not, or a client key. Raises ApiError 401, 429."""
-        credential = self.gate.credential(request)
-        caller, now = await self.gate.caller(request, credential), self.gate.clock()
         # A page asks with its used key as well: before an ICE restart, when the first credential has expired.
-        held = None if caller is not None else self.keys.holder(credential, now)
-        if caller is None and (held is None or await self.gate.stranger(request, held)):
-            raise self.gate.refusal(request, AuthMethod.EPHEMERAL_KEY)
-        body = self.servers.body(credential if caller is None else None, now)
+        credential, who = await self.gate.holder(request)
+        body = self.servers.body(None if isinstance(who, Caller) else credential, self.gate.clock())
         return web.json_response(body, headers={"Cache-Control": "no-store"})
 
 

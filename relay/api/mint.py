@@ -13,7 +13,7 @@ from relay.api.bodies import JSON_MAX_BYTES, media_type, read_body
 from relay.api.door_names import door_of
 from relay.api.session_wish import DEFAULT_MODEL_NAMES, Wish, ga_wish, json_object, key_seconds, preview_wish
 from relay.core.doors import OpenRequest
-from relay.core.ephemeral_keys import MATERIAL_BYTES, EphemeralKeys, Grant, KeysExhaustedError, Minted, key_id
+from relay.core.ephemeral_keys import MATERIAL_BYTES, Grant, KeysExhaustedError, Minted, key_id
 from relay.core.policy import ConfigRefusal, EffectivePolicy, describe_session, policy_from_instructions
 from relay.core.policy_resolve import Identity
 from relay.core.record import Governed
@@ -43,7 +43,6 @@ class MintDoors:
     """
 
     gate: Gatekeeper
-    keys: EphemeralKeys
     sessions: Sessions
     policy_for: Callable[[Identity, str | None], EffectivePolicy | None]
     key_seconds: int
@@ -99,7 +98,7 @@ class MintDoors:
             model = wish.model or DEFAULT_MODEL_NAMES[wish.dialect]
             session = describe_session(policy, wish.session, wish.dialect, session_id, model, 0)
             grant = Grant(wish.dialect, wish.model, wish.session, caller.owner, size, identity, caller.key_id)
-            minted = self.keys.mint(secrets.token_bytes(MATERIAL_BYTES), grant, now, seconds)
+            minted = self.gate.keys.mint(secrets.token_bytes(MATERIAL_BYTES), grant, now, seconds)
         except ConfigRefusal as refused:
             message = "The session cannot be configured like this."
             raise ApiError(400, refused.code, message, param=refused.param) from None

@@ -110,17 +110,24 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def page_routes(pages: Mapping[str, Page], content_policy: ContentPolicy = talk_policy) -> list[web.RouteDef]:
-    """A GET route (HEAD included) for each page: nothing else of the file system can be named."""
-    return [web.get(path, _handler(page, content_policy)) for path, page in pages.items()]
+def page_routes(
+    pages: Mapping[str, Page], content_policy: ContentPolicy = talk_policy, microphone: str = "(self)"
+) -> list[web.RouteDef]:
+    """A GET route (HEAD included) for each page: nothing else of the file system can be named.
+
+    `microphone` says who on these pages may use it, in the words of a Permissions-Policy.
+    """
+    return [web.get(path, _handler(page, content_policy, microphone)) for path, page in pages.items()]
 
 
-def _handler(page: Page, content_policy: ContentPolicy) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(
+    page: Page, content_policy: ContentPolicy, microphone: str
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     is_html = page.media_type.startswith("text/html")
     headers = {
         "Content-Type": page.media_type,
         "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+        "Permissions-Policy": f"microphone={microphone}, camera=(), geolocation=()",
         "Cache-Control": "no-store" if is_html else "no-cache",
     }
     if not is_html:

@@ -23,6 +23,8 @@ SESSION_BODY_MOST_BYTES = 65_536
 TIMELINE_MOST_BYTES = 262_144
 # The rows of one search.
 PAGE_MOST = 500
+# The keys of one list.
+KEYS_MOST = 5_000
 
 
 class StoreError(Exception):

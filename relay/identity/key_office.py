@@ -70,6 +70,9 @@ class KeyOffice:
         self, kind: KeyKind, name: str, tenant: str | None, role: Role | None, expires_at: float | None, note: AuditNote
     ) -> tuple[KeyRow, str]:
         """Make a key; the key itself is nowhere but in what is returned. Raises UnfitText, StoreError."""
+        # Names stand in logs and pages: nothing that moves a cursor or turns a line around.
+        if not name.strip() or not name.isprintable():
+            raise UnfitText("name: no text, or a character that is not shown")
         if tenant is not None and not is_tenant(tenant):
             raise UnfitText("tenant: 1 to 128 letters, digits and . _ : @ / -")
         key = new_key()

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from relay.core.access import Role
-from relay.core.stored import AuditNote, KeyKind, KeyRow, StoreOperation
+from relay.core.stored import KEYS_MOST, AuditNote, KeyKind, KeyRow, StoreOperation
 from relay.store.audit_log import Audit
 from relay.store.database import Database
 from relay.store.fitting import demanded_name, fitted
@@ -20,7 +20,6 @@ _ID_BYTES = 12
 _TOUCH_SECONDS = 60.0
 # Above it all is forgotten, and keys are touched once more than needed.
 _MOST_TOUCHED = 10_000
-_MOST_LISTED = 5_000
 _COLUMNS = tuple(column for column in KEYS.c if column.name != "digest")
 _KEYS = StoreOperation.KEYS
 
@@ -63,8 +62,11 @@ class Keys:
         return row
 
     async def list(self, kind: KeyKind | None = None, tenant: str | None = None) -> list[KeyRow]:
-        """Keys, also those that open nothing any more, the newest first; of one tenant, if that is given."""
-        wanted = select(*_COLUMNS).order_by(KEYS.c.created_at.desc(), KEYS.c.id).limit(_MOST_LISTED)
+        """Keys, also those that open nothing any more, the newest first; of one tenant, if that is given.
+
+        KEYS_MOST at most.
+        """
+        wanted = select(*_COLUMNS).order_by(KEYS.c.created_at.desc(), KEYS.c.id).limit(KEYS_MOST)
         if kind is not None:
             wanted = wanted.where(KEYS.c.kind == kind.value)
         if tenant is not None:

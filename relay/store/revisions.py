@@ -19,7 +19,7 @@ from relay.core.stored import (
 )
 from relay.store.audit_log import Audit
 from relay.store.database import Database, Lock
-from relay.store.fitting import demanded, demanded_json, demanded_name, number, rows_asked
+from relay.store.fitting import demanded, demanded_json, demanded_name, fitted, number, rows_asked
 from relay.store.tables import POLICY_REVISIONS as TABLE
 
 _ROW = (TABLE.c.number, TABLE.c.hash, TABLE.c.author, TABLE.c.at, TABLE.c.note)
@@ -69,7 +69,6 @@ class PolicyRevisions:
         Of several with the same `expected` one wins. Raises StaleRevision for the others, and UnfitText.
         """
         demanded_name(TABLE.c.hash, hash)
-        demanded_name(TABLE.c.author, author)
         demanded("note", note, NOTE_MOST)
         kept = dict(files)
 
@@ -79,10 +78,10 @@ class PolicyRevisions:
             head = connection.execute(select(func.max(TABLE.c.number))).scalar()
             if head != expected:
                 raise StaleRevision(head)
-            row = RevisionRow((head or 0) + 1, hash, author, at, note)
+            row = RevisionRow((head or 0) + 1, hash, fitted(TABLE.c.author, author), at, note)
             connection.execute(insert(TABLE), {**asdict(row), "files": text})
             self._audit.append_in(connection, audit)
-            return Revision(row.number, hash, author, at, note, kept)
+            return Revision(row.number, hash, row.author, at, note, kept)
 
         return await self._database.run(work, operation=_REVISIONS)
 

@@ -74,8 +74,10 @@ async def test_whoever_only_connects_leaves_sessions_the_files_they_need(monkeyp
     monkeypatch.setattr("relay.listeners.max_files", lambda: 40)
     async with bench() as world, contextlib.AsyncExitStack() as stack:
         closed = []
-        for _ in range(15):
-            reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+        for number in range(15):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", int(world.url.rpartition(":")[2]), local_addr=(f"127.0.0.{1 + number % 2}", 0)
+            )
             stack.callback(writer.close)
             closed.append(asyncio.create_task(reader.read()))
         assert not await settled(lambda: sum(each.done() for each in closed) < 5)

@@ -10,13 +10,16 @@ import pytest
 from yarl import URL
 
 from relay.api import DoorSettings, DrainDoor, Listener, create_operations_app, create_public_app, load_pages
+from relay.api.admin_auth import AdminGate
 from relay.config import Secret
 from relay.core.client_stats import ClientStats
 from relay.core.doors import Opened, OpenRequest
 from relay.core.ephemeral_keys import EphemeralKeys
 from relay.core.policy import policy_from_instructions
 from relay.core.sdp import parse_offer
+from relay.core.stored import AuditNote
 from relay.errors import ApiError, ErrorCode
+from relay.identity.admins import Admins
 from relay.identity.callers import Callers
 from relay.identity.keys import ConfiguredKeys, KeyRing
 
@@ -304,8 +307,15 @@ def admin_key() -> Secret | None:
 
 
 @pytest.fixture
-def drain_door(sessions, admin_key) -> DrainDoor:
-    return DrainDoor(sessions.drain, 30.0, admin_key, is_local=True)
+def rows() -> list[AuditNote]:
+    """What was to be written to the audit log."""
+    return []
+
+
+@pytest.fixture
+def drain_door(sessions, facts, admin_key, rows) -> DrainDoor:
+    gate = AdminGate(Admins(ConfiguredKeys([admin_key] if admin_key else []), KeyRing()), facts, Clock())
+    return DrainDoor(sessions.drain, sessions, 30.0, gate, open_to_all=admin_key is None, write=rows.append)
 
 
 @pytest.fixture

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from relay.api import DrainDoor
 from relay.config import Secret
 
 KEY = "operators-key-0001"
 
 
-async def test_a_drain_is_begun_and_what_is_left_is_told(operations, sessions):
+async def test_a_drain_is_begun_told_and_written_down_once(operations, sessions, rows):
     sessions.live = {"rs_1": "somebody"}
     answer = await operations.post("/drain", key=None)
     assert (answer.status, answer.json) == (202, {"status": "draining", "sessions": 1, "seconds": 30.0})
     assert sessions.draining
+    assert (await operations.post("/drain", key=None)).status == 202
+    assert [(row.actor, row.action, row.accepted) for row in rows] == [("", "drain", True)]
     assert (await operations.request("GET", "/drain")).refusal == (405, "method_not_allowed", None)
     assert (await operations.request("DELETE", "/drain")).refusal == (405, "method_not_allowed", None)
 
@@ -42,19 +45,24 @@ class TestWithAKey:
         assert (await operations.post("/drain", key=None, headers=headers)).refusal == (401, "invalid_api_key", None)
         assert not sessions.draining
 
-    async def test_its_holder_is_let_in(self, operations, sessions):
+    async def test_its_holder_is_let_in(self, operations, sessions, rows):
         assert (await operations.post("/drain", key=KEY)).status == 202
         assert sessions.draining
+        assert [(row.actor, row.role) for row in rows] == [("admin.key", "owner")]
+
+    async def test_nobody_guesses_it_here_faster_than_at_the_admin_api(self, operations):
+        answers = [(await operations.post("/drain", key="x" * 24)).status for _ in range(11)]
+        assert answers == [401] * 10 + [429]
 
 
 class TestBeyondLoopback:
     @pytest.fixture
-    def drain_door(self, sessions):
-        return DrainDoor(sessions.drain, 30.0, None, is_local=False)
+    def drain_door(self, drain_door):
+        return replace(drain_door, open_to_all=False)
 
     async def test_without_a_key_nobody_drains(self, operations, sessions):
         answer = await operations.post("/drain", key=None)
-        assert answer.refusal == (403, "invalid_api_key", None)
+        assert answer.refusal == (403, "forbidden", None)
         assert not sessions.draining
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import ipaddress
 import json
 import socket
 import ssl
@@ -126,6 +127,39 @@ async def test_connections_beyond_the_bound_are_closed(listen):
         assert await asyncio.wait_for(extra_reader.read(), 5) == b""
     writer.close()
     extra_writer.close()
+
+
+async def is_served(port: int, address: str, keep: list[asyncio.StreamWriter]) -> bool:
+    """Whether a connection from this address is taken; it stays open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+    keep.append(writer)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    try:
+        return (await reader.readline()).startswith(b"HTTP/1.1 200")
+    except ConnectionResetError:
+        return False
+
+
+@pytest.mark.parametrize(("trusted", "served"), [((), 2), ((ipaddress.ip_network("127.0.0.1/32"),), 4)])
+async def test_one_address_leaves_half_of_the_connections_to_others(listen, trusted, served):
+    listener, keep = await listen(max_connections=4, trusted_proxies=trusted), []
+    assert [await is_served(listener.port, "127.0.0.1", keep) for _ in range(5)].count(True) == served
+    assert await is_served(listener.port, "127.0.0.2", keep) is (served < 4)
+    for writer in keep:
+        writer.close()
+
+
+async def test_a_handshake_that_never_ends_takes_a_place_until_it_is_given_up(listen, tmp_path):
+    listener = await listen(max_connections=1, certificate=Certificate(*map(str, write_pair(tmp_path, "one"))))
+    _, silent = await asyncio.open_connection("127.0.0.1", listener.port)
+    with pytest.raises(OSError):  # noqa: PT011  refused in one of several ways
+        await presented_name(listener.port)
+    silent.close()
+    async with asyncio.timeout(5):
+        while True:
+            with contextlib.suppress(OSError):
+                assert await presented_name(listener.port) == "CN=one"
+                return
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,8 @@ class FakeAdmin:
     # --- keys --------------------------------------------------------------------------------------------------------
 
     async def _get_keys(self, request: web.Request, _who: Administrator) -> Any:
-        return {"keys": [row for row in self.keys if row["kind"] == request.query.get("kind", row["kind"])]}
+        keys = [row for row in self.keys if row["kind"] == request.query.get("kind", row["kind"])]
+        return {"keys": keys, "more": False}
 
     async def _make_key(self, request: web.Request, who: Administrator) -> Any:
         body = await request.json()

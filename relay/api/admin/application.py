@@ -30,6 +30,10 @@ _TARGET_MOST = 200
 class AdminGate(Protocol):
     """Knows who asks."""
 
+    def refuse_foreign(self, request: web.Request) -> None:
+        """Refuse what `administrator` refuses whoever asks. Raises ApiError 403."""
+        ...
+
     async def administrator(self, request: web.Request) -> Administrator:
         """Who asks, proved. Raises ApiError 401, 403, 429."""
         ...
@@ -117,6 +121,7 @@ class _Doorkeeper:
 
     async def _answer(self, route: Route, request: web.Request) -> web.StreamResponse:
         if route.permission is None:
+            self._gate.refuse_foreign(request)
             request[QUERY], request[BODY] = read_query(request, route.query), {}
             return await route.handler(request, ANONYMOUS)
         administrator = await self._gate.administrator(request)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from relay.api.admin.answers import answer, note, nothing_there
 from relay.api.admin.route import Route, body_of, query_of
-from relay.api.admin.schemas import NAME, TEXT, UNIX, listing, maybe, obj, one_of
+from relay.api.admin.schemas import NAME, TEXT, TRUTH, UNIX, listing, maybe, obj, one_of
 from relay.core.access import Permission, Role
-from relay.core.stored import KeyKind
+from relay.core.stored import KEYS_MOST, KeyKind
 from relay.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class KeyRoutes:
         """Every key, also those that open nothing any more."""
         kind = query_of(request).get("kind")
         rows = await self.ports.keys.list(None if kind is None else KeyKind(kind), administrator.tenant)
-        return answer({"keys": [_shown(row) for row in rows]})
+        return answer({"keys": [_shown(row) for row in rows], "more": len(rows) >= KEYS_MOST})
 
     async def create(self, request: web.Request, administrator: Administrator) -> web.Response:
         """Make a key."""
@@ -120,7 +120,8 @@ def key_routes(ports: Ports) -> list[Route]:
     handlers, identifier = KeyRoutes(ports), r"{id:[A-Za-z0-9_-]{1,64}}"
     return [
         Route("GET", "/keys", Permission.OWN, handlers.listed, "Keys, without what they open with",
-              answer_schema=obj({"keys": listing(obj(_ROW))}), tenant_bound=True, query={"kind": one_of(KeyKind)}),
+              answer_schema=obj({"keys": listing(obj(_ROW)), "more": TRUTH}), tenant_bound=True,
+              query={"kind": one_of(KeyKind)}),
         Route("POST", "/keys", Permission.OWN, handlers.create, "Make a key; it is shown this once",
               request_schema=_WANTED, answer_schema=_MADE, tenant_bound=True, action="key.create", status=201),
         Route("POST", f"/keys/{identifier}/rotate", Permission.OWN, handlers.rotate,

@@ -21,7 +21,7 @@ _PART = re.compile(r"\{(\w+)(?::((?:[^{}]|\{[^{}]*\})+))?\}")
 _REFUSALS = {
     400: "A parameter or the body cannot be used; `param` says which.",
     401: "No credential, or none that is good; which of these is not told.",
-    403: "The role does not grant this, or it concerns the whole relay and you are confined to a tenant.",
+    403: "The role does not grant this, you are confined to a tenant and it is not, or another origin's page asks.",
     404: "Unknown, gone, or another tenant's.",
     408: "The body took too long to arrive.",
     409: "Not possible in this state.",
@@ -135,7 +135,7 @@ def _responses(route: Route) -> dict[str, Any]:
 
 
 def _refusals(route: Route) -> set[int]:
-    found = {400} if route.permission is None else {400, 401, 403, 429, 503}
+    found = {400, 403} if route.permission is None else {400, 401, 403, 429, 503}
     if "{" in route.path:
         found.add(404)
     if route.request_schema is not None or route.request_type != JSON_TYPE:

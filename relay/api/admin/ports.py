@@ -155,6 +155,8 @@ class Relay(Protocol):
     version: str
     node: str
     started_at: float
+    limits: Mapping[str, Any]
+    """The configured quotas, by the names of their settings."""
 
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now, as `{check: reason}`."""
@@ -187,10 +189,6 @@ class Relay(Protocol):
 
     def members(self) -> list[dict[str, Any]]:
         """Each member of the upstream pool, as `GET /upstreams` shows it."""
-        ...
-
-    def limits(self) -> Mapping[str, Any]:
-        """The configured quotas by name."""
         ...
 
     async def refresh(self) -> None:

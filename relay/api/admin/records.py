@@ -118,7 +118,7 @@ class Records:
             rows = await self.ports.usage.report(today, today, tenant, by)
             most = sorted(rows, key=lambda row: (row.tokens, row.seconds), reverse=True)[:_TOP]
             used[name] = [_used(row) for row in most]
-        return answer({"limits": dict(self.ports.relay.limits()), "today": used})
+        return answer({"limits": dict(self.ports.relay.limits), "today": used})
 
 
 def _day(query: dict[str, Any], name: str, otherwise: str) -> str:
