@@ -83,6 +83,10 @@ needed in any case:
                               or RELAY_POLICIES, a directory of policy documents
 Secrets can be read from files: add _FILE to the name and give a path."""
 
+_SERVE_ELSEWHERE = """\
+Settings: http.host and http.port (doors), admin.host and admin.port (operations), ice.hosts, ice.udp_port
+  and ice.tcp_port (media). `relay doctor` says who has a port."""
+
 _DEMO_HELP = """\
 Run the relay on this machine alone, with an embedded stand-in for Azure that answers by speaking back
 what it heard. Open the printed address, allow the microphone, speak; the admin console's address and key are
@@ -120,9 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain("The settings cannot be used:", *(f"  {line}" for line in str(error).splitlines()))
         return code
     except OSError as error:
-        if error.errno not in _LISTEN_ERRORS:
+        elsewhere = getattr(arguments, "elsewhere", None)  # commands that listen have it
+        if elsewhere is None or error.errno not in _LISTEN_ERRORS:
             raise
-        _complain(f"Cannot listen: {error.strerror}")
+        _complain(f"Cannot listen: {error.strerror}", f"  {elsewhere}")
         return ExitCode.CANNOT_LISTEN
     except KeyboardInterrupt:
         return ExitCode.OK
@@ -148,12 +153,16 @@ def _parser() -> argparse.ArgumentParser:
 
     config = {"metavar": "FILE", "help": "the YAML file (default: $RELAY_CONFIG; without it, the environment alone)"}
     serve = command("serve", "run the relay", _SERVE_HELP, _serve, _SERVE_EXAMPLES)
+    serve.set_defaults(elsewhere=_SERVE_ELSEWHERE)
     serve.add_argument("-c", "--config", **config)
     serve.add_argument("-w", "--workers", type=_workers, help="processes that carry media (RELAY_WORKERS; default: 1)")
     demo = command("demo", "run it with an embedded stand-in for Azure", _DEMO_HELP, _demo)
+    demo.set_defaults(elsewhere="--port names another one, 0 any free one (make demo PORT=0).")
     demo.add_argument("--host", default="127.0.0.1", type=_loopback, help="loopback address (default: %(default)s)")
     demo.add_argument("--port", default=DEMO_PORT, type=_port, help="0: any free one (default: %(default)s)")
-    _add_simulator_options(command("simulate-azure", "run the stand-in for Azure alone", _SIMULATE_HELP, _simulate))
+    simulate = command("simulate-azure", "run the stand-in for Azure alone", _SIMULATE_HELP, _simulate)
+    simulate.set_defaults(elsewhere="--host, --port and --udp-port name others.")
+    _add_simulator_options(simulate)
     check = command("check", "read and explain the settings", _CHECK_HELP, _check)
     check.add_argument("-c", "--config", **config)
     check.add_argument("--json", action="store_true", help="print JSON")

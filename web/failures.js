@@ -44,7 +44,8 @@ export function refusalOf({ status, headers, text }) {
 function wordsFor(status, error, retryAfter) {
   if (typeof error !== "object" || error === null) return new Failure("answer_unexpected", { status });
   const message = typeof error.message === "string" ? error.message.slice(0, 500) : "";
-  if (status === 401) return new Failure("key_refused", { message });
+  // Of the 401s, one is of the relay's own credential: the person's key is in order.
+  if (status === 401 && error.code !== "service_unauthorized") return new Failure("key_refused", { message });
   if (status === 403 && error.code === "origin_not_allowed") {
     return new Failure("origin_refused", { origin: location.origin });
   }

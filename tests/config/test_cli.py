@@ -177,6 +177,7 @@ async def test_an_address_in_use_has_its_own_exit_code(program):
             _, errors = await process.communicate()
     assert process.returncode == ExitCode.CANNOT_LISTEN
     assert "in use" in errors.decode()
+    assert "http.port" in errors.decode()
     assert "Traceback" not in errors.decode()
 
 

@@ -137,6 +137,7 @@ async def test_the_overview_tells_state_and_counts(owner, admin):
     await expect(shown.locator("[data-resource=cpu]")).to_contain_text("38 %")
     await expect(shown.locator("tbody tr")).to_have_count(1)
     await expect(shown.locator("[data-tile=sessions] polyline")).to_have_count(1)
+    await expect(shown.locator(".facts [data-tone=warn]")).to_have_text("1 of 3 ready")
     admin.kill_switch = {"everybody": True, "tenants": [], "policies": []}
     admin.draining = True
     admin.tell()

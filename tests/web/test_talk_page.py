@@ -140,6 +140,14 @@ REFUSALS = {
         "key_refused",
         "key was refused",
     ),
+    "service key": (
+        "calls",
+        401,
+        ERROR % ("The relay's own.", "service_unauthorized"),
+        {},
+        "request_refused",
+        "The relay's own.",
+    ),
     "origin": (
         "client_secrets",
         403,

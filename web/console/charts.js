@@ -85,6 +85,6 @@ export function columnChart(values, names, label) {
     "div",
     { class: "column-chart" },
     svg("svg", { class: "columns", role: "img", "aria-label": label }, columns),
-    h("div", { class: "axis", "aria-hidden": "true" }, names.map((name, index) => h("span", {}, index % every === 0 ? name : ""))),
+    h("div", { class: "axis", "aria-hidden": "true" }, names.map((name, index) => h("span", {}, (names.length - 1 - index) % every === 0 ? name : ""))),
   );
 }

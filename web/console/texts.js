@@ -149,7 +149,7 @@ export const texts = {
     median: "Median of all sessions, browser leg; the service leg is dashed.",
     lastMinutes: (count) => (count < 120 ? `last ${some(count, "second", "seconds")}` : `last ${some(Math.round(count / 60), "minute", "minutes")}`),
     chart: (name, value) => `${name} over the last ten minutes, now ${value}`,
-    worst: (value) => `worst ${value}`,
+    worst: (value) => `worst session ${value}`,
     peak: (value) => `peak ${value}`,
     state: "State",
     readiness: "Readiness",
@@ -170,7 +170,7 @@ export const texts = {
     storeBad: (kind) => `${kind}, does not answer`,
     up: "Up since",
     workers: "Media workers",
-    workerCount: (ready, all) => `${whole.format(ready)} of ${whole.format(all)} ready`,
+    readyOf: (ready, all) => `${whole.format(ready)} of ${whole.format(all)} ready`,
     capacity: "Capacity",
     capacityHint: "How much of each is in use. New sessions are refused before one is full.",
     noCapacity: "The relay tells no capacity yet.",
@@ -394,6 +394,7 @@ export const texts = {
     measure: "Bars show",
     empty: "Nothing was used in this time.",
     chart: (measure) => `${measure} by day`,
+    highest: (value) => `Highest: ${value}.`,
     total: "Total",
   },
 
@@ -429,7 +430,7 @@ export const texts = {
 
   upstreams: {
     heading: "Upstreams",
-    hint: "The deployments that sessions are set up at, and how they fare.",
+    hint: "The resources of the service that sessions are set up at, and how they fare.",
     empty: "No upstream is configured.",
     states: { ready: "Ready", cooling: "Cooling down", down: "Down" },
     until: (time) => `until ${time}`,

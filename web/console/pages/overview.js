@@ -1,5 +1,6 @@
 // Is everything well, in one look.
 
+import { get } from "../api.js";
 import { bar, sparkline } from "../charts.js";
 import { badge, h, setText } from "../dom.js";
 import { emptyState } from "../failures.js";
@@ -12,6 +13,7 @@ import { texts } from "../texts.js";
 
 const FULL = 0.9;
 const MOST_SHOWN = 8;
+const MEMBERS_MS = 5000;
 const words = texts.overview;
 
 function tile(name, id) {
@@ -35,14 +37,19 @@ function showTiles(tiles) {
   const now = sampleNow() ?? { downstreamRtt: null, downstreamLoss: null };
   const over = words.lastMinutes(live.history.length);
   const peak = sessions.length > 0 ? words.peak(count(Math.max(...sessions))) : "";
-  tiles.sessions.show(count(live.sessions === null ? null : live.sessions.length + live.more), [sessions], [peak, over].filter(Boolean).join(", "), 4);
+  tiles.sessions.show(count(live.sessions === null ? null : live.sessions.length + live.more), [sessions], [peak, over].filter(Boolean).join(" · "), 4);
   const rtt = noteOf(worst("downstream", "rtt_ms"), milliseconds);
-  tiles.roundTrip.show(milliseconds(now.downstreamRtt), [column("downstreamRtt"), column("upstreamRtt")], [rtt, over].filter(Boolean).join(", "), 100);
+  tiles.roundTrip.show(milliseconds(now.downstreamRtt), [column("downstreamRtt"), column("upstreamRtt")], [rtt, over].filter(Boolean).join(" · "), 100);
   const loss = noteOf(worst("downstream", "loss"), percent);
-  tiles.loss.show(percent(now.downstreamLoss), [column("downstreamLoss"), column("upstreamLoss")], [loss, over].filter(Boolean).join(", "), 0.02);
+  tiles.loss.show(percent(now.downstreamLoss), [column("downstreamLoss"), column("upstreamLoss")], [loss, over].filter(Boolean).join(" · "), 0.02);
 }
 
-function stateRows({ ready, reasons, draining, kill_switch: kill, policies, store, workers, started_at: started }) {
+function membersBadge(members) {
+  const able = members.filter(isReady).length;
+  return badge(words.readyOf(able, members.length), able === members.length ? "good" : able > 0 ? "warn" : "bad");
+}
+
+function stateRows({ ready, reasons, draining, kill_switch: kill, policies, store, workers, started_at: started }, members) {
   const named = [...(kill?.tenants ?? []), ...(kill?.policies ?? [])].length;
   const killed = kill?.everybody ? badge(words.everybody, "bad") : named > 0 ? badge(words.someOff(named), "warn") : badge(words.off, "good");
   const rows = [
@@ -51,13 +58,14 @@ function stateRows({ ready, reasons, draining, kill_switch: kill, policies, stor
     [words.drain, draining ? badge(words.draining, "warn") : badge(words.taking, "good")],
     [words.policies, policies?.managed && policies.revision !== null ? words.revision(policies.revision) : words.fromFiles],
     [words.store, store?.ok ? badge(words.storeOk(store.kind), "good") : badge(words.storeBad(store?.kind ?? ""), "bad")],
-    (workers ?? []).length > 0 && [words.workers, words.workerCount(workers.filter(isReady).length, workers.length)],
+    members.length > 0 && [texts.nav.upstreams, membersBadge(members)],
+    (workers ?? []).length > 0 && [words.workers, words.readyOf(workers.filter(isReady).length, workers.length)],
     [words.up, started === undefined ? "" : dateTime(started)],
   ];
   return rows.filter(Boolean).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
 }
 
-const isReady = (worker) => worker.state === "ready";
+const isReady = ({ state }) => state === "ready";
 
 function capacityRows(capacity) {
   const resources = Object.entries(capacity ?? {});
@@ -81,7 +89,7 @@ function attentionTable() {
   });
 }
 
-export function show({ place, signal }) {
+export function show({ place, me, signal }) {
   const tiles = {
     sessions: tile(words.sessions, "sessions"),
     roundTrip: tile(words.roundTrip, "round-trip"),
@@ -102,6 +110,7 @@ export function show({ place, signal }) {
   );
 
   let shownStatus = null;
+  let members = []; // of the pool: those who are confined to a tenant are not told of them
   const draw = () => {
     showTiles(tiles);
     const bad = (live.sessions ?? []).filter((session) => sessionGrade(session) === "poor").slice(0, MOST_SHOWN);
@@ -111,9 +120,22 @@ export function show({ place, signal }) {
     setText(none, live.sessions?.length ? words.attentionNone : words.attentionEmpty);
     if (live.status === null || live.status === shownStatus) return;
     shownStatus = live.status;
-    state.replaceChildren(...stateRows(live.status));
+    state.replaceChildren(...stateRows(live.status, members));
     capacity.replaceChildren(...capacityRows(live.status.capacity));
   };
   onLive(draw, signal);
   draw();
+  if (me.tenant !== null) return;
+  const ask = async () => {
+    try {
+      ({ members } = await get("/upstreams", {}, signal));
+    } catch {
+      return; // what was known stays; the frame says when the relay does not answer
+    }
+    shownStatus = null;
+    draw();
+  };
+  void ask();
+  const timer = setInterval(() => { if (!document.hidden) void ask(); }, MEMBERS_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
 }

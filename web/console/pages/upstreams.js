@@ -1,4 +1,4 @@
-// The deployments sessions are set up at.
+// The resources of the service that sessions are set up at.
 
 import { get } from "../api.js";
 import { badge, h } from "../dom.js";
@@ -15,7 +15,8 @@ function showState({ state, until }, cell) {
   const text = `${words.states[state] ?? state} ${until ?? ""}`;
   if (cell.dataset.shown === text) return;
   cell.dataset.shown = text;
-  cell.replaceChildren(badge(words.states[state] ?? state, TONES[state] ?? "neutral"), until ? h("span", { class: "soft" }, ` ${words.until(time(until))}`) : "");
+  const rest = until ? h("span", { class: "soft" }, ` ${words.until(time(until))}`) : "";
+  cell.replaceChildren(h("span", {}, badge(words.states[state] ?? state, TONES[state] ?? "neutral"), rest));
 }
 
 const COLUMNS = [

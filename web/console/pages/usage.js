@@ -18,10 +18,10 @@ const NEARLY = 0.8;
 
 /** Each measure: what of a row, how it is written, and the limits' last word. */
 const MEASURES = {
+  sessions: { of: ({ sessions }) => sessions, write: count },
   minutes: { of: ({ seconds }) => seconds / 60, write: (value) => minutes(value * 60) },
   tokens: { of: ({ tokens }) => tokens, write: compact },
   dollars: { of: (row) => row.dollars, write: dollars },
-  sessions: { of: ({ sessions }) => sessions, write: count },
 };
 const DAILY = ["minutes", "tokens", "dollars"];
 
@@ -92,7 +92,9 @@ function chart(rows, name, since, until) {
   const end = Date.parse(until) || Date.now();
   const days = Array.from({ length: MOST_DAYS }, (_, back) => dayOf(end, MOST_DAYS - 1 - back)).filter((each) => each >= since);
   const label = words.chart(words.limitNames[name]);
-  return h("section", { class: "card" }, h("h3", {}, label), columnChart(days.map((each) => used.get(each) ?? 0), days.map((each) => each.slice(5)), label));
+  const values = days.map((each) => used.get(each) ?? 0);
+  const highest = words.highest(MEASURES[name].write(Math.max(0, ...values)));
+  return h("section", { class: "card" }, h("h3", {}, label), h("p", { class: "hint" }, highest), columnChart(values, days.map((each) => each.slice(5)), label));
 }
 
 function usageTable(rows, by, name) {
@@ -101,7 +103,7 @@ function usageTable(rows, by, name) {
   const total = sumUp(rows);
   const title = { day: names.day, tenant: names.tenant, subject: names.subject }[by];
   const shown = (row) => (by === "subject" ? shortHash(row.subject) : row[by]);
-  const figures = ["sessions", "minutes", "tokens", "dollars"].map((each) =>
+  const figures = Object.keys(MEASURES).map((each) =>
     textColumn(each, words.limitNames[each], (row) => MEASURES[each].write(MEASURES[each].of(row)), { numeric: true, value: MEASURES[each].of }));
   const made = table({
     caption: words.report,
