@@ -33,13 +33,12 @@ from relay.core.stored import (
     UsageBy,
     UsageRow,
 )
-from relay.draining import Drain
 from relay.identity.key_office import KeyOffice
 from relay.identity.opening import Identities
 from relay.media_host import MediaHost
 from relay.policy_keeping import PolicyKeeping
 from relay.quotas import Quotas
-from relay.registry import Registry
+from relay.session_side import SessionSide
 from relay.store import Store
 from relay.telemetry import Telemetry
 
@@ -52,13 +51,11 @@ class AdminParts:
 
     settings: Settings
     telemetry: Telemetry
-    registry: Registry
     keeping: PolicyKeeping
     media: MediaHost
-    drain: Drain
+    sessions: SessionSide
     store: Store
     identities: Identities
-    quotas: Quotas
     members: Callable[[], list[MemberState]]
     pace: StreamPace | None = None
 
@@ -86,9 +83,9 @@ async def admin_side(parts: AdminParts) -> AsyncIterator[AdminSide]:
     )
     ports = Ports(
         relay=RelayState(parts),
-        live=parts.registry.live,
+        live=parts.sessions.registry.live,
         archive=StoredSessions(store),
-        usage=StoredUsage(store, parts.quotas),
+        usage=StoredUsage(store, parts.sessions.quotas),
         decisions=StoredDecisions(store),
         audit=StoredAudit(store),
         keys=KeyOffice(store.keys, parts.identities.ring.changed),
@@ -101,8 +98,8 @@ async def admin_side(parts: AdminParts) -> AsyncIterator[AdminSide]:
     app = create_admin_app(routes, gate, ports.audit, telemetry.admin)
     app.on_shutdown.append(stream.close)
     drain = DrainDoor(
-        parts.drain.ask,
-        parts.registry,
+        parts.sessions.drain.ask,
+        parts.sessions.registry,
         settings.limits.drain_seconds,
         gate,
         # Without a key of the settings whoever is on this machine may, as with a signal.
@@ -128,15 +125,15 @@ class RelayState:
     @property
     def draining(self) -> bool:
         """Whether no session is admitted any more."""
-        return self._parts.registry.draining
+        return self._parts.sessions.registry.draining
 
     def readiness(self) -> dict[str, str]:
         """Why no session can be opened now."""
-        return self._parts.registry.readiness()
+        return self._parts.sessions.registry.readiness()
 
     def capacity(self) -> Mapping[str, float]:
         """How much of each resource is in use."""
-        return {resource.value: ratio for resource, ratio in self._parts.registry.capacity().items()}
+        return {resource.value: ratio for resource, ratio in self._parts.sessions.registry.capacity().items()}
 
     def policies(self) -> PolicyState:
         """What is in force."""
@@ -171,7 +168,7 @@ class RelayState:
 
     def drain(self) -> int:
         """Begin to drain."""
-        return self._parts.drain.ask()
+        return self._parts.sessions.drain.ask()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,6 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         records = await enter(record_keeping(settings, telemetry))
         store = records.store
         keeping = await enter(policy_keeping(settings, store, telemetry, records.can_record))
-        policies = keeping.policies
         headroom = Headroom(admission_limits(settings), time.monotonic())
         media = await enter(media_host(settings, telemetry, headroom))
         metrics.register(WorkerMetrics(media.workers))
@@ -91,27 +90,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         leave(checks.close)
         upstream = _upstream(settings, telemetry)
         leave(upstream.close)
-        parts = SessionParts(settings, telemetry, records, keeping, media, headroom, upstream)
-        sessions = await enter(session_side(parts))
-        registry, drain = sessions.registry, sessions.drain
-        identities = await enter(open_identities(settings, telemetry, environment_proxy, store.keys))
-        shown = AdminParts(
-            settings,
-            telemetry,
-            registry,
-            keeping,
-            media,
-            drain,
-            store,
-            identities,
-            sessions.quotas,
-            upstream.pool_state,
+        sessions = await enter(
+            session_side(SessionParts(settings, telemetry, records, keeping, media, headroom, upstream))
         )
+        identities = await enter(open_identities(settings, telemetry, environment_proxy, store.keys))
+        shown = AdminParts(settings, telemetry, keeping, media, sessions, store, identities, upstream.pool_state)
         admin = await enter(admin_side(shown))
         up = asyncio.Event()
-        served = Served(
-            settings, telemetry, metrics, policies, media, checks, sessions, identities, admin.application, admin.drain
-        )
+        served = Served(settings, telemetry, metrics, keeping.policies, media, checks, sessions, identities, admin)
         public, operations = public_listener(served), operations_listener(served, up.is_set)
         for listener in (operations, public):
             await listener.start()
@@ -120,22 +106,26 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         for name, watch in _watches(telemetry, keeping, sessions.quotas, store, headroom).items():
             stack.callback(asyncio.create_task(lasting(name, watch, telemetry), name=name).cancel)
         up.set()
-        yield Running(
-            registry,
-            telemetry,
-            metrics,
-            policies,
-            public_url(settings, public),
-            operations_url(settings, operations),
-            media.addresses,
-            drain,
-            store,
-            keeping.governance,
-            keeping.trials,
-            keeping.switch,
-            identities,
-            operations,
-        )
+        yield _running(served, keeping, store, public, operations)
+
+
+def _running(served: Served, keeping: PolicyKeeping, store: Store, public: Listener, operations: Listener) -> Running:
+    return Running(
+        served.sessions.registry,
+        served.telemetry,
+        served.metrics,
+        keeping.policies,
+        public_url(served.settings, public),
+        operations_url(served.settings, operations),
+        served.media.addresses,
+        served.sessions.drain,
+        store,
+        keeping.governance,
+        keeping.trials,
+        keeping.switch,
+        served.identities,
+        operations,
+    )
 
 
 async def serve(settings: Settings, announce: Callable[[Running], None] | None = None) -> None:

@@ -93,6 +93,7 @@ __all__ = [
 
 # Every URL is told in each answer, and browsers gather from all of them.
 _MAX_ICE_SERVERS = 16
+_IN_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 OPENAI_ENDPOINT = "https://api.openai.com"
 PREVIEW_WEBRTC_ENDPOINT = "https://{region}.realtimeapi-preview.ai.azure.com"
 
@@ -132,9 +133,9 @@ class Settings:
                 "upstream.transcription_deployment is not set: transcription is removed from every session, "
                 "because the service would fail every turn that names a model it has no deployment for"
             )
-        if not self.clients.keys and self.oidc.issuer is None and self._keeps_keys:
+        if not self.clients.keys and self.oidc.issuer is None and self.store_lasts:
             found.append("neither clients.keys nor oidc.issuer is set: only tenant keys of the store may mint")
-        if self.policy.managed and self.state.directory is None and "store.url" not in self.origins:
+        if self.policy.managed and not self.store_lasts:
             found.append(
                 "policy.managed is true and the store is in memory: every policy that is published is gone with the "
                 "process; set state.directory or store.url"
@@ -144,10 +145,10 @@ class Settings:
                 "decision_log.directory is not set: what the policies decide is counted and logged, and no chained "
                 "record of it is kept"
             )
-        if self.store.url is None and self.state.directory is None:
+        if not self.store_lasts:
             found.append(
-                "neither store.url nor state.directory is set: session records, decisions, keys, usage and the audit "
-                "log are kept in memory and gone with this process"
+                "neither state.directory nor a store.url that lasts is set: session records, decisions, keys, usage "
+                "and the audit log are kept in memory and gone with this process"
             )
         has_documents = self.policy.documents is not None or self.policy.managed
         if not self.policy.instructions and self.policy.allow_empty and not has_documents:
@@ -165,9 +166,9 @@ class Settings:
         return tuple(found)
 
     @property
-    def _keeps_keys(self) -> bool:
-        """Whether there can be keys in the store: it outlives this process."""
-        return self.store.url is not None or self.state.directory is not None
+    def store_lasts(self) -> bool:
+        """Whether the store outlives this process, so that others can have put keys into it."""
+        return self.store_url.reveal().partition("?")[0] not in _IN_MEMORY
 
     @property
     def store_url(self) -> Secret:
@@ -175,13 +176,13 @@ class Settings:
         if self.store.url is not None:
             return self.store.url
         if self.state.directory is None:
-            return Secret("sqlite://")
+            return Secret(_IN_MEMORY[0])
         return Secret(f"sqlite:///{Path(self.state.directory).absolute() / 'relay.db'}")
 
     def require_servable(self) -> None:
         """Raise ConfigError naming everything that `relay serve` still needs."""
         missing = [*_missing_upstream(self.upstream)]
-        if not self.clients.keys and self.oidc.issuer is None and not self._keeps_keys:
+        if not self.clients.keys and self.oidc.issuer is None and not self.store_lasts:
             missing.append(
                 _needs("clients.keys", "the keys with which your clients may mint")
                 + " (or oidc.issuer for users' tokens; or state.directory or store.url, for keys of relay key create)"
@@ -354,8 +355,9 @@ def _network_contradictions(settings: Settings) -> list[str]:
             "egress.turn_url needs credentials: either egress.turn_secret, or egress.turn_username with "
             "egress.turn_password"
         )
-    if egress.turn_url is None and {name for name in settings.origins if name.startswith("egress.turn_")}:
-        found.append("egress.turn_username, turn_password and turn_secret are for egress.turn_url, which is not set")
+    if egress.turn_url is None and "egress.turn_url" not in settings.origins:
+        given = (name for name in settings.origins if name.startswith("egress.turn_"))
+        found.extend(f"{name} is for egress.turn_url, which is not set" for name in given)
     if egress.proxy is not None and not egress.tcp:
         found.append("egress.proxy is for media over TCP, and egress.tcp is false")
     if egress.udp_ports is not None and not egress.udp:

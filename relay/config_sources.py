@@ -156,6 +156,8 @@ def file_text(path: str | tuple[str, ...]) -> str:
 
 def _items(spec: SettingSpec, written: Iterable[str]) -> tuple[Any, ...]:
     items = tuple(spec.parse(item.strip()) for item in written if item.strip())
+    if spec.default and not items:
+        raise ValueError("is an empty list, which is not the default; leave the setting out or give a value")
     if len(set(items)) != len(items):
         raise ValueError("holds the same value twice")
     return items

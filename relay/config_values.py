@@ -181,6 +181,8 @@ def origin(text: str) -> str:
         raise ValueError(
             f"{quoted(text)} is not an origin such as https://app.example.com (no path, no slash at the end)"
         )
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"{quoted(text)} is not what browsers send: a name of other letters as xn--…, no space")
     if text != text.lower() or "@" in parts.netloc or (parts.scheme, _port(text)) in {("http", 80), ("https", 443)}:
         raise ValueError(f"{quoted(text)} is not what browsers send: small letters, no user, no default port")
     return text
@@ -221,7 +223,11 @@ def policy_path(text: str) -> str:
 
 def directory(text: str) -> str:
     """Parse the path of a directory that need not exist yet."""
-    if "\0" in text or (Path(text).exists() and not Path(text).is_dir()):
+    try:
+        usable = "\0" not in text and (Path(text).is_dir() or not Path(text).exists())
+    except OSError as error:
+        raise ValueError(f"{quoted(text)} cannot be used: {error.strerror}") from None
+    if not usable:
         raise ValueError(f"{quoted(text)} is not a directory")
     return text
 
@@ -265,7 +271,12 @@ def instructions(text: str) -> str:
     text = text.replace("\r\n", "\n").rstrip("\n")
     if _CONTROL.search(text):
         raise ValueError("the instructions hold a control character")
-    if len(text.encode("utf-8", "replace")) > INSTRUCTIONS_MAX_BYTES:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        # Bytes of the environment that are no text stand in it as lone surrogates.
+        raise ValueError("the instructions are not UTF-8") from None
+    if size > INSTRUCTIONS_MAX_BYTES:
         raise ValueError(f"the instructions are longer than {INSTRUCTIONS_MAX_BYTES} bytes")
     return text
 

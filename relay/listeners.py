@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from relay.admin_side import AdminSide
 from relay.api import (
     CONSOLE,
     Certificate,
     DoorSettings,
-    DrainDoor,
     Listener,
     create_operations_app,
     create_public_app,
@@ -46,8 +45,7 @@ class Served:
     checks: ConnectionChecks
     sessions: SessionSide
     identities: Identities
-    admin: web.Application
-    drain: DrainDoor
+    admin: AdminSide
 
 
 def public_listener(served: Served) -> Listener:
@@ -93,9 +91,9 @@ def operations_listener(served: Served, started: Callable[[], bool]) -> Listener
         render_metrics=scraped,
         telemetry=served.telemetry.doors,
         details={"media_addresses": [str(each) for each in media.addresses]},
-        drain=served.drain,
+        drain=served.admin.drain,
         started=started,
-        admin=served.admin,
+        admin=served.admin.application,
         console=load_pages(web_directory() / CONSOLE),
         sign_in=served.identities.sign_in,
     )

@@ -127,10 +127,10 @@ def _is_head(row: AuditRow | None, digest: str) -> bool:
 
 
 def _url(arguments: argparse.Namespace) -> str:
-    url = load_settings(arguments.config, os.environ).store_url.reveal()
-    if url == "sqlite://":
+    settings = load_settings(arguments.config, os.environ)
+    if not settings.store_lasts:
         raise ConfigError("neither store.url nor state.directory is set: the store is the memory of each process")
-    return url
+    return settings.store_url.reveal()
 
 
 def _head(text: str) -> tuple[int, str]:

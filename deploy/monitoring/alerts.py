@@ -9,6 +9,8 @@ from deploy.monitoring.timing import Timing
 
 FLEET = ("job",)
 PROCESS = ("job", "instance")
+RELAYS = 'job="relay"'
+SESSIONS = "sum by (job, instance) (relay_sessions_active)"
 QUEUE_BOUND = 16_000  # 80 % of the records that may wait (relay/decision_log.py)
 DRAIN_HOLD = "65m"
 """Longer than `limits.drain_seconds`; raise it with that setting."""
@@ -142,42 +144,19 @@ def upstream_alerts(timing: Timing) -> list[Alert]:
             f" >= {few}",
             "10m",
         ),
-        Alert(
-            "CredentialExpiring",
-            Severity.TICKET,
-            "The {{ $labels.credential }} credential ends in {{ $value | humanizeDuration }}.",
-            f"{_left('tls_cert')} < 7 * 86400",
-            "10m",
-        ),
-        Alert(
-            "CredentialExpiring",
-            Severity.PAGE,
-            "The {{ $labels.credential }} credential ends in {{ $value | humanizeDuration }}.",
-            f"{_left('tls_cert')} < 86400 or {_left('entra')} < 600",
-            "2m",
-        ),
     ]
 
 
 def governance_alerts(timing: Timing) -> list[Alert]:
-    """Policies, the decision log, and those who try their luck."""
+    """Policies: what they refuse, and whether they are in force."""
     hour, quarter = Scope(timing.window("1h"), kept=FLEET), timing.window("15m")
     refusals = hour.counted("relay_policy_decisions_total", where='mode="enforce",verdict=~"refuse|end"')
-    guesses = hour.counted("relay_auth_failures_total")
-    two = Scope(timing.window("2m"), kept=PROCESS)
     return [
         Alert(
             "PolicyRefusalsSpike",
             Severity.SECURITY,
             "Policies refused {{ $value | humanize }} events in an hour, five times as many as a day before or more.",
             _spike(refusals, timing, 5, 50),
-            "5m",
-        ),
-        Alert(
-            "AuthFailuresSpike",
-            Severity.SECURITY,
-            "{{ $value | humanize }} credentials were refused in an hour, ten times as many as a day before or more.",
-            _spike(guesses, timing, 10, 20),
             "5m",
         ),
         Alert(
@@ -201,6 +180,60 @@ def governance_alerts(timing: Timing) -> list[Alert]:
             "max by (job, instance) (relay_policy_kill_switch) > 0",
             "1h",
         ),
+    ]
+
+
+def identity_alerts(timing: Timing) -> list[Alert]:
+    """Credentials: those that are shown to the relay, and its own."""
+    guesses = Scope(timing.window("1h"), kept=FLEET).counted("relay_auth_failures_total")
+    old = _old_keys(timing)
+    refused = Scope(timing.window("10m"), kept=PROCESS).counted(
+        "relay_oidc_refused_total", "section", where='reason="keys_away"'
+    )
+    return [
+        Alert(
+            "AuthFailuresSpike",
+            Severity.SECURITY,
+            "{{ $value | humanize }} credentials were refused in an hour, ten times as many as a day before or more.",
+            _spike(guesses, timing, 10, 20),
+            "5m",
+        ),
+        Alert(
+            "IssuerKeysOld",
+            Severity.TICKET,
+            "{{ $labels.instance }} cannot fetch the keys of the issuer of {{ $labels.section }} anew:"
+            " those it has are {{ $value | humanizeDuration }} old.",
+            old,
+            "30m",
+        ),
+        Alert(
+            "IssuerKeysOld",
+            Severity.PAGE,
+            "{{ $labels.instance }} refuses tokens of {{ $labels.section }}: it has no keys of their issuer.",
+            f"{refused} > 0 and {old}",
+            "2m",
+        ),
+        Alert(
+            "CredentialExpiring",
+            Severity.TICKET,
+            "The {{ $labels.credential }} credential ends in {{ $value | humanizeDuration }}.",
+            f"{_left('tls_cert')} < 7 * 86400",
+            "10m",
+        ),
+        Alert(
+            "CredentialExpiring",
+            Severity.PAGE,
+            "The {{ $labels.credential }} credential ends in {{ $value | humanizeDuration }}.",
+            f"{_left('tls_cert')} < 86400 or {_left('entra')} < 600",
+            "2m",
+        ),
+    ]
+
+
+def record_alerts(timing: Timing) -> list[Alert]:
+    """What is written down: the decision log, what is counted, and the database behind the relay."""
+    two, ten = (Scope(timing.window(each), kept=PROCESS) for each in ("2m", "10m"))
+    return [
         Alert(
             "DecisionLogFailing",
             Severity.PAGE,
@@ -213,16 +246,9 @@ def governance_alerts(timing: Timing) -> list[Alert]:
             "QuotaStoreFailing",
             Severity.PAGE,
             "{{ $labels.instance }} cannot count {{ $labels.what }}: limits refuse everybody, or hold nobody.",
-            f"sum by (job, instance, what) (increase(relay_quota_store_failures_total[{timing.window('2m')}])) > 0",
+            f"{two.counted('relay_quota_store_failures_total', 'what')} > 0",
             "1m",
         ),
-    ]
-
-
-def store_alerts(timing: Timing) -> list[Alert]:
-    """The database behind the relay: what it does not answer, and what it will never have."""
-    ten = timing.window("10m")
-    return [
         Alert(
             "StoreAway",
             Severity.PAGE,
@@ -234,26 +260,20 @@ def store_alerts(timing: Timing) -> list[Alert]:
             "StoreDropping",
             Severity.TICKET,
             "{{ $value | humanize }} {{ $labels.kind }} of {{ $labels.instance }} are lost to the store.",
-            f"sum by (job, instance, kind) (increase(relay_store_dropped_total[{ten}])) > 0",
+            f"{ten.counted('relay_store_dropped_total', 'kind')} > 0",
             "",
         ),
     ]
 
 
-def runtime_alerts(timing: Timing) -> list[Alert]:
-    """The process itself."""
-    five = Scope(timing.window("5m"), kept=PROCESS)
-    hour, before = timing.window("1h"), timing.window("6h")
-    memory, sessions = "process_resident_memory_bytes", "sum by (job, instance) (relay_sessions_active)"
-    on_relays = 'job="relay"'
-    least = f"min_over_time({memory}{{{on_relays}}}[{hour}]"
-    grown = f"{least}) - {least} offset {before})"
+def runtime_alerts(_timing: Timing) -> list[Alert]:
+    """Whether the process is there, and takes sessions."""
     return [
         Alert(
             "RelayDown",
             Severity.PAGE,
             "{{ $labels.instance }} does not answer scrapes.",
-            f"up{{{on_relays}}} == 0",
+            f"up{{{RELAYS}}} == 0",
             "2m",
         ),
         Alert(
@@ -267,9 +287,19 @@ def runtime_alerts(timing: Timing) -> list[Alert]:
             "DrainStuck",
             Severity.PAGE,
             "{{ $labels.instance }} should have stopped by now; {{ $value }} sessions keep it.",
-            f"{sessions} > 0 and on (job, instance) relay_draining == 1",
+            f"{SESSIONS} > 0 and on (job, instance) relay_draining == 1",
             DRAIN_HOLD,
         ),
+    ]
+
+
+def capacity_alerts(timing: Timing) -> list[Alert]:
+    """What the process uses, and how it bears it."""
+    five = Scope(timing.window("5m"), kept=PROCESS)
+    hour, before = timing.window("1h"), timing.window("6h")
+    least = f"min_over_time(process_resident_memory_bytes{{{RELAYS}}}[{hour}]"
+    grown = f"{least}) - {least} offset {before})"
+    return [
         Alert(
             "CapacityHigh",
             Severity.TICKET,
@@ -296,11 +326,20 @@ def runtime_alerts(timing: Timing) -> list[Alert]:
             "MemoryGrowing",
             Severity.TICKET,
             "{{ $labels.instance }} holds {{ $value | humanize1024 }}B more than six hours ago, with no more sessions.",
-            f"{grown} > 2e8 and on (job, instance) avg_over_time(({sessions})[{hour}:])"
-            f" <= 1.1 * avg_over_time(({sessions})[{hour}:] offset {before})",
+            f"{grown} > 2e8 and on (job, instance) avg_over_time(({SESSIONS})[{hour}:])"
+            f" <= 1.1 * avg_over_time(({SESSIONS})[{hour}:] offset {before})",
             "1h",
         ),
     ]
+
+
+def _old_keys(timing: Timing) -> str:
+    """The age of an issuer's keys, if it was asked for new ones in the last hour and gave none."""
+    hour = Scope(timing.window("1h"), kept=PROCESS)
+    failed, fetched = (
+        hour.counted("relay_oidc_fetches_total", "section", where=f'result="{result}"') for result in ("failed", "ok")
+    )
+    return f"max by (job, instance, section) (relay_oidc_keys_age_seconds) and {failed} > 0 unless {fetched} > 0"
 
 
 def _left(credential: str) -> str:

@@ -27,6 +27,16 @@ def _expires(credential: str, after_minutes: int) -> dict[str, str]:
     return {f'relay_credential_expiry_timestamp_seconds{{credential="{credential}"}}': f"{after_minutes * 60}x60"}
 
 
+def _keys(failed: str, fetched: str, refused: str = "0x90") -> dict[str, str]:
+    fetches = 'relay_oidc_fetches_total{section="oidc",result="%s"}'
+    return {
+        'relay_oidc_keys_age_seconds{section="oidc"}': "60+60x90",
+        fetches % "failed": failed,
+        fetches % "ok": fetched,
+        'relay_oidc_refused_total{section="oidc",reason="keys_away"}': refused,
+    }
+
+
 def _decisions(values: str, verdict: str = "refuse") -> dict[str, str]:
     labels = f'policy="base",rule="items.role",verdict="{verdict}",mode="enforce"'
     return {f"relay_policy_decisions_total{{{labels}}}": values}
@@ -91,6 +101,24 @@ SERVICE_CASES = (
         pending_at="1m",
         firing_at="20m",
         also=frozenset({("CredentialExpiring", "ticket")}),
+    ),
+    Case(
+        "IssuerKeysOld",
+        Severity.TICKET,
+        _keys("0x10 0+2x80", "1x90"),
+        # Asked in vain for twenty minutes, and then not.
+        _keys("0x10 0+2x20 40x60", "1x30 2x60"),
+        pending_at="30m",
+        firing_at="45m",
+    ),
+    Case(
+        "IssuerKeysOld",
+        Severity.PAGE,
+        _keys("0x10 0+2x80", "1x90", "0x10 0+1x80"),
+        # A token that came before the first answer.
+        _keys("0x10 1x80", "0x11 1x80", "0x10 1x80"),
+        pending_at="12m",
+        firing_at="15m",
     ),
     Case(
         "PolicyRefusalsSpike",

@@ -7,11 +7,13 @@ from typing import Any
 import yaml
 
 from deploy.monitoring.alerts import (
+    capacity_alerts,
     governance_alerts,
+    identity_alerts,
     quality_alerts,
+    record_alerts,
     runtime_alerts,
     session_alerts,
-    store_alerts,
     upstream_alerts,
 )
 from deploy.monitoring.objectives import budget_alerts, recordings
@@ -25,8 +27,10 @@ GROUPS = {
     "relay-quality": quality_alerts,
     "relay-upstream": upstream_alerts,
     "relay-governance": governance_alerts,
-    "relay-store": store_alerts,
+    "relay-identity": identity_alerts,
+    "relay-records": record_alerts,
     "relay-runtime": runtime_alerts,
+    "relay-capacity": capacity_alerts,
 }
 
 

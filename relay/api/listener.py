@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import socket
 from collections import Counter
@@ -155,7 +156,11 @@ class Listener:
 
     async def _bind(self) -> None:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except socket.gaierror as error:
+            # As for an address that this machine has not: the words alone do not say what was asked for.
+            raise OSError(errno.EADDRNOTAVAIL, f"{self._host}: {error.strerror}") from None
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             listening = socket.create_server(address, family=family, backlog=_BACKLOG)
             listening.setblocking(False)  # noqa: FBT003  the library's signature

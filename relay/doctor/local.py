@@ -132,8 +132,7 @@ def administrators(settings: Settings) -> list[Check]:
     ways = [
         way for way, there in (("admin.key", admin.key), ("admin_oidc.issuer", settings.admin_oidc.issuer)) if there
     ]
-    lasts = settings.store.url is not None or settings.state.directory is not None
-    ways += ["admin keys of the store"] * lasts
+    ways += ["admin keys of the store"] * settings.store_lasts
     seen = f"{', '.join(ways)} let administrators in" if ways else "nobody is an administrator"
     subject = f"{admin.host}:{admin.port}"
     found = []

@@ -18,7 +18,7 @@ _LEAST_FREE_MIB = 256
 async def store(settings: Settings) -> list[Check]:
     """Whether the database answers, can be written, keeps what it was given, and has the form of this version."""
     name = CheckName.STORE
-    if settings.store.url is None and settings.state.directory is None:
+    if not settings.store_lasts:
         return [Check(name, Status.SKIP, "neither store.url nor state.directory is set: memory, gone with the process")]
     url = settings.store_url.reveal()
     if (file := _file(url)) is not None and not file.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import errno
 import ipaddress
 import json
 import socket
@@ -272,3 +273,10 @@ def test_certificates_that_cannot_be_used_say_why(tmp_path):
     ):
         with pytest.raises(ConfigError, match=words):
             Certificate(str(bad_cert), str(bad_key))
+
+
+async def test_a_host_that_has_no_address_is_named(handlers, facts):
+    listener = Listener(handlers.app, host="no-such-host.invalid", port=0, telemetry=facts)
+    with pytest.raises(OSError, match=r"no-such-host\.invalid: ") as found:
+        await listener.start()
+    assert found.value.errno == errno.EADDRNOTAVAIL

@@ -179,6 +179,14 @@ def test_the_store_is_where_it_is_said_to_be_or_in_the_state_directory_or_in_mem
     assert place(RELAY_STATE_DIRECTORY="/var/lib/relay", RELAY_STORE_URL=url) == url
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_store_in_memory_that_was_asked_for_is_told_of_and_can_hold_no_keys(url):
+    settings = load_settings(None, {"RELAY_STORE_URL": url, "RELAY_POLICY_MANAGED": "true"})
+    assert sum("in memory" in line for line in settings.warnings) == 2
+    with pytest.raises(ConfigError, match=r"clients\.keys is not set"):
+        settings.require_servable()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -255,6 +263,13 @@ def test_names_that_kubernetes_makes_for_a_service_called_relay_are_passed_over(
         ("RELAY_ALLOWED_ORIGINS", "https://a.example:443", "default port"),
         ("RELAY_ALLOWED_ORIGINS", "https://A.example", "small letters"),
         ("RELAY_ALLOWED_ORIGINS", "null", "not an origin"),
+        ("RELAY_ALLOWED_ORIGINS", "https://bücher.example", "xn--"),
+        ("RELAY_ALLOWED_ORIGINS", "https://a b.example", "no space"),
+        ("RELAY_STATE_DIRECTORY", "x" * 300, "state.directory: 'xxx"),
+        ("RELAY_ICE_HOSTS", ",", "empty list"),
+        ("RELAY_OIDC_ALGORITHMS", ",", "empty list"),
+        ("RELAY_INSTRUCTIONS", "a\udcff", "UTF-8"),
+        ("RELAY_EGRESS_TURN_PASSWORD", "secret", "egress.turn_password is for egress.turn_url"),
         ("RELAY_ICE_ADVERTISE", "0.0.0.0", "reached"),
         ("RELAY_ICE_ADVERTISE", "10.0.0.256", "neither"),
         ("RELAY_ICE_HOSTS", "localhost", "not an IP address"),
