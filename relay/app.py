@@ -187,9 +187,8 @@ def _watches(
 ) -> dict[str, Callable[[], Awaitable[object]]]:
     """What runs for as long as the relay, by name."""
     return {
-        "loop-lag": telemetry.watch_loop,
         **keeping.watches(),
         **quotas.watches(),
         "store": lambda: keep_up(store, telemetry.store),
-        "load": lambda: watch_load(lambda sample: headroom.take(sample, time.monotonic())),
+        "load": lambda: watch_load(lambda sample: headroom.take(sample, time.monotonic()), telemetry.timer_late),
     }

@@ -19,22 +19,29 @@ _ROOT = Path("/")
 _UNLIMITED = "max"
 
 
-async def watch_load(take: Callable[[LoadSample], None], root: Path = _ROOT) -> NoReturn:
-    """Give a sample a second, for ever. `root` is where `/proc` and `/sys` are."""
+async def watch_load(
+    take: Callable[[LoadSample], None], late: Callable[[float], None] = lambda _: None, root: Path = _ROOT
+) -> NoReturn:
+    """Give a sample a second, for ever, and to `late` by how many seconds each timer in between was late.
+
+    `root` is where `/proc` and `/sys` are.
+    """
     loop = asyncio.get_running_loop()
     began, used = loop.time(), time.process_time()
     while True:
-        late = 0.0
+        lag = 0.0
         for _ in range(_TICKS):
             due = loop.time() + SAMPLE_SECONDS / _TICKS
             await asyncio.sleep(SAMPLE_SECONDS / _TICKS)
-            late += max(0.0, loop.time() - due)
+            seconds = max(0.0, loop.time() - due)
+            late(seconds)
+            lag += seconds
         now, cpu = loop.time(), time.process_time()
         take(
             LoadSample(
                 cpu=(cpu - used) / (now - began),
                 cores=available_cores(root),
-                loop_lag_seconds=late / _TICKS,
+                loop_lag_seconds=lag / _TICKS,
                 open_files=open_files(root),
                 max_files=max_files(),
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 from relay.core.policy_paths import FORBIDDEN_FIELDS
 from relay.core.policy_schema import POLICY_SCHEMA
+from relay.policy_yaml import MAX_VALUES
 
 _FEW_WORDS = 7
 _INHERIT = {
@@ -25,7 +26,7 @@ _INHERIT = {
     "session": "by field, the tighter",
 }
 
-_HEAD = """\
+_HEAD = f"""\
 # Policy documents
 
 Written by `relay policy schema --markdown` from the schema that the relay checks documents against; a test compares.
@@ -33,7 +34,8 @@ Written by `relay policy schema --markdown` from the schema that the relay check
 
 - Keys not listed here are refused, with the line and the nearest key. `---` separates documents of one file.
 - What YAML 1.1 and 1.2 read differently is refused: write `true` and `false`, decimal numbers, and quote the rest
-  (`"no"`, `"2026-11-20"`, `"1.10"` where text belongs). Duplicate keys, tags, anchors and aliases are refused.
+  (`"no"`, `"2026-11-20"`, `"1.10"` where text belongs). Duplicate keys, tags, anchors and aliases are refused,
+  and so is a file of more than {MAX_VALUES:,} values, keys counted too.
 - The last column says what holds in a document that `extends` others. A child that would loosen is an error, and the
   tighter holds all the same.
 """

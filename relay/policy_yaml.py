@@ -16,6 +16,9 @@ import yaml
 from relay.core.policy_check import Kind, Path, Problem, Severity, Source
 
 MAX_DOCUMENTS = 64
+MAX_VALUES = 50_000
+"""Of one file, keys included: reading costs by them, and half a megabyte of the shortest would take half a minute."""
+
 _MAX_DEPTH = 32
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
@@ -70,6 +73,8 @@ def read_yaml_documents(text: str, file: str) -> tuple[list[YamlDocument], list[
 class _Loader(yaml.SafeLoader):
     """Composes nodes without aliases, which multiply what a file holds and hide where it stands."""
 
+    values = 0
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
@@ -77,6 +82,10 @@ class _Loader(yaml.SafeLoader):
             raise yaml.composer.ComposerError(None, None, words, event.start_mark)
         if getattr(event, "tag", None) is not None:
             words = "YAML tags (words starting with !) are not accepted; quote a value"
+            raise yaml.composer.ComposerError(None, None, words, event.start_mark)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            words = f"holds more than {MAX_VALUES} values"
             raise yaml.composer.ComposerError(None, None, words, event.start_mark)
         return super().compose_node(parent, index)
 

@@ -10,7 +10,7 @@ from relay.core.client_events import Outcome, client_event_id, judge_client_even
 from relay.core.dialect import client_event_to_ga, ga_server_type
 from relay.core.disclosure import Disclosure
 from relay.core.event_actions import Action, EndWith, Judged, ToClient, hashed
-from relay.core.event_ledger import Asker, EventLedger, Sent
+from relay.core.event_ledger import MOST_UPDATES, Asker, EventLedger, Sent
 from relay.core.event_wording import Wording
 from relay.core.events import (
     CLIENT_EVENT_TYPES,
@@ -151,7 +151,7 @@ class EventFilter:
         if name not in CLIENT_EVENT_TYPES:
             unknown = EventError(ErrorCode.UNKNOWN_EVENT, "type", Rule.TYPE)
             return hashed(self._refuse(_OTHER, unknown, event_id), text)
-        if name == "session.update" and self._ledger.updates_full:
+        if name == "session.update" and self._ledger.updates_due >= MOST_UPDATES:
             flood = EventError(ErrorCode.RATE_LIMIT_EXCEEDED, "type", Rule.FLOOD)
             return hashed(self._refuse(name, flood, event_id), text)
         if self._start.dialect is Dialect.PREVIEW:

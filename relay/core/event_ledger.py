@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Any
 
 _MOST_SENT = 1024
-_MOST_UPDATES = 64
+MOST_UPDATES = 64
 
 
 class Asker(Enum):
@@ -67,14 +67,9 @@ class EventLedger:
         self._updates: deque[Update] = deque()
 
     @property
-    def updates_full(self) -> bool:
-        """Whether no further `session.update` may wait for its answer."""
-        return len(self._updates) >= _MOST_UPDATES
-
-    @property
-    def updates_due(self) -> bool:
-        """Whether any `session.update` waits for its answer."""
-        return bool(self._updates)
+    def updates_due(self) -> int:
+        """How many `session.update` wait for their answers; a client's may while these are fewer than MOST_UPDATES."""
+        return len(self._updates)
 
     def due(self, *askers: Asker) -> bool:
         """Whether an answer to an update of one of these is still to come."""

@@ -24,8 +24,9 @@ _KEPT_CONTROLS = "\n\t"
 _UNSEEN = frozenset({"Cc", "Cf", "Co", "Cn", "Cs"})
 _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff"
 _FILLER = re.compile(f"[{_FILLERS}]")
-# Signs that draw the same bars as ours, whatever they are called; those that NFKC knows as `=` are `=` by then.
-_BARS = "=\u1400\u2e40\u30a0\ua78a\u2550\u2261\u2263\u268c\u2630\u2017"
+# Signs that draw the same bars as ours, whatever they are called; those that NFKC knows as `=` are `=` by then, and
+# a double low line (U+2017) is a mark (U+0333) behind a space.
+_BARS = "=\u0333\u1400\u2260\u2e40\u3013\u30a0\ua4ff\ua78a\u2550\u2261\u2263\u268c\u2630\U0001f7f0"
 _MARKS = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\u3099\u309a\ufe20-\ufe2f"
 _SEPARATOR = re.compile(rf"[{_BARS}](?:[\s{_MARKS}]*[{_BARS}]){{2,}}")
 _CONTROL_TOKEN = re.compile(
@@ -53,7 +54,8 @@ def neutralised(text: str) -> str:
     text = _SEPARATOR.sub("=", text)
     while (shorter := _CONTROL_TOKEN.sub("", text)) != text:
         text = shorter
-    return _SEPARATOR.sub("=", text)
+    # What stood between a sign and a mark is gone: the two may be one sign now.
+    return unicodedata.normalize("NFKC", _SEPARATOR.sub("=", text))
 
 
 def combine(rules: InstructionRules, client_text: str | None) -> str:

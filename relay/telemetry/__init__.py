@@ -5,11 +5,10 @@ A subject has a class of its own; to tell of something new, add a family and a m
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import time
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Telemetry", "configure_logging", "open_traces", "render_metrics"]
 
-LAG_INTERVAL_SECONDS = 0.5
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _MOST_DEPLOYMENTS = 20
 
@@ -115,10 +113,6 @@ class Telemetry:
         """Write a warning; `event` is a fixed word, what varies goes into the fields."""
         self._log.warning(event, **fields)
 
-    async def watch_loop(self) -> NoReturn:
-        """Measure for ever how late the event loop runs its timers."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + LAG_INTERVAL_SECONDS
-            await asyncio.sleep(LAG_INTERVAL_SECONDS)
-            self._loop_lag.observe(max(0.0, loop.time() - due))
+    def timer_late(self, seconds: float) -> None:
+        """Record by how much the event loop ran a timer late."""
+        self._loop_lag.observe(seconds)

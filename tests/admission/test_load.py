@@ -61,7 +61,8 @@ def test_open_files_are_counted_and_unknown_where_the_system_does_not_tell(tmp_p
 async def test_a_sample_shows_cpu_and_how_late_the_loop_was():
     got: asyncio.Queue = asyncio.Queue()
     began = time.monotonic()
-    watching = asyncio.create_task(watch_load(got.put_nowait))
+    late: list[float] = []
+    watching = asyncio.create_task(watch_load(got.put_nowait, late.append))
     await asyncio.sleep(0)
     until = time.process_time() + 0.3
     while time.process_time() < until:
@@ -72,5 +73,6 @@ async def test_a_sample_shows_cpu_and_how_late_the_loop_was():
     # 0.3 s of work, however long that took, which made one timer of ten at least 0.2 s late.
     assert sample.cpu * (time.monotonic() - began) >= 0.3
     assert sample.loop_lag_seconds > 0.015
+    assert sample.loop_lag_seconds == pytest.approx(sum(late) / len(late))
     assert 0 < sample.open_files < sample.max_files
     assert sample.cores == available_cores()

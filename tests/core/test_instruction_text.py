@@ -22,13 +22,13 @@ from relay.errors import ErrorCode
 
 RULES = InstructionRules(text="The policy.", client=ClientInstructions.APPEND, client_max_chars=4_000)
 _SIGNS = st.sampled_from([*"= \n\t<|>[]/aI", "\u2a75", "\u2a76", "\uff1d", "\ufe0f", "\u034f", "\u0332", "\u200b", "\0",
-                          "\u202e", "\ua78a", "\u2550", "\u3164", "\U000e0020", "\u180e", "INST",
+                          "\u202e", "\ua78a", "\u2550", "\u0338", "\u3164", "\U000e0020", "\u180e", "INST",
                           "system", "im_end"])  # fmt: skip
 
 
 def seen(text: str) -> str:
-    """The text as it could be read after any normalisation: compatible, without what is not seen."""
-    plain = unicodedata.normalize("NFKC", text)
+    """The text as it could be read after any normalisation: compatible, in pieces, without what is not seen."""
+    plain = unicodedata.normalize("NFKD", text)
     hidden = ("Cf", "Mn", "Cc", "Co", "Cn")
     return "".join(char for char in plain if unicodedata.category(char) not in hidden and char not in "\u3164\u1160")
 
@@ -40,10 +40,15 @@ def seen(text: str) -> str:
         "=\u0332=\u0332=", "\ua78a" * 5,
         "\u2550" * 5, "=\U000e0020=\U000e0020=", "=\u3164=\u3164=", "=\u202e=\u202d=\u2066=", "=\u180e=\u180e=",
         "=\0=\0=", "== == ==", "=\n=\n=", "\uff1d\ufe66\u207c", "=\u20e6=\u20e6=",
+        "\u3013" * 5, "\ua4ff" * 5, "\U0001f7f0" * 5, "=\u0338" * 5,
     ],
 )  # fmt: skip
 def test_no_run_of_signs_is_left(text: str) -> None:
     assert neutralised(text) == "="
+
+
+def test_double_low_lines_are_bars_too() -> None:
+    assert "\u0333" not in neutralised("\u2017" * 5)
 
 
 def test_the_end_of_the_part_cannot_be_written() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay import policy_yaml
 from relay.core.policy_document import read_document
 from relay.core.policy_resolve import ServiceDefaults
 from relay.errors import ConfigError
@@ -125,6 +126,13 @@ def test_several_documents_of_one_file_know_their_lines(policies, errors):
 def test_too_many_documents_are_refused():
     _, problems = read_yaml_documents("---\na: 1\n" * (MAX_DOCUMENTS + 1), "f.yaml")
     assert "more than" in str(problems[0])
+
+
+def test_too_many_values_are_refused_before_the_rest_is_read(monkeypatch):
+    monkeypatch.setattr(policy_yaml, "MAX_VALUES", 7)
+    assert read_yaml_documents("a: 1\nb: 2\n", "f.yaml")[1] == []
+    _, [problem] = read_yaml_documents("---\na: 1\n---\nb: 2\nc: [", "f.yaml")  # the end would be no YAML
+    assert str(problem) == "f.yaml:5: error: not YAML: holds more than 7 values"
 
 
 def test_a_directory_is_read_in_order_of_name_without_hidden_and_other_files(policies):
