@@ -46,8 +46,9 @@ run: $(STAMP)
 	$(BIN)/relay serve
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not browser and not network and not operations and not stores and not contract and not long"
-	$(BIN)/python -m pytest -m "browser and not network"  # alone: real sound in real time does not share a core well
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not network and not operations and not stores and not contract and not long"
+	# Apart, and with no more of them than cores: real sound in real time does not share a core well.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "browser and not network"
 
 network: $(STAMP)
 	$(BIN)/python -m pytest -m network

@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# How long one example takes says how busy the machine is, and nothing of what is tested.
-settings.register_profile("untimed", deadline=None)
+# How long one example takes says how busy the machine is, and nothing of what is tested. Few: every run draws others.
+settings.register_profile("untimed", deadline=None, max_examples=50)
 settings.load_profile("untimed")
 
 

@@ -94,7 +94,7 @@ class Simulator:
             "faults": asdict(self.faults, dict_factory=_plain),
         }
 
-    async def until(self, predicate: Callable[[State], Any], timeout: float = 5.0) -> State:
+    async def until(self, predicate: Callable[[State], Any], timeout: float = 20.0) -> State:
         """Wait until `predicate(state())` is true and return that state. Raises TimeoutError."""
         return await self.record.until(predicate, timeout)
 

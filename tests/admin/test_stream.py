@@ -122,7 +122,8 @@ async def test_a_stream_ends_when_its_key_does():
             world.gate.known = False
             async with asyncio.timeout(10):
                 await response.content.read()
-        await world.left.wait()
+                await world.left.wait()
+        assert not world.stream._open
 
 
 async def test_there_are_so_many_streams_and_no_more():

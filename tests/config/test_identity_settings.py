@@ -56,7 +56,7 @@ def test_it_is_said_what_is_wrong_with(what):
     assert "canary" not in str(caught.value)
 
 
-def test_with_tokens_no_client_key_is_needed():
+def test_with_tokens_no_client_key_is_needed(tmp_path):
     rest = {
         "RELAY_UPSTREAM_ENDPOINT": "http://127.0.0.1:9", "RELAY_UPSTREAM_DEPLOYMENT": "d",
         "RELAY_UPSTREAM_API_KEY": "resource-key", "RELAY_INSTRUCTIONS": "Be brief.",
@@ -64,6 +64,6 @@ def test_with_tokens_no_client_key_is_needed():
     with pytest.raises(ConfigError, match=r"clients\.keys is not set"):
         load_settings(None, rest).require_servable()
     load_settings(None, rest | USERS).require_servable()
-    kept = load_settings(None, rest | {"RELAY_STATE_DIRECTORY": "/tmp/relay-state"})
+    kept = load_settings(None, rest | {"RELAY_STATE_DIRECTORY": str(tmp_path)})
     kept.require_servable()
     assert any("only tenant keys" in warning for warning in kept.warnings)

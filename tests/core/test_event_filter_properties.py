@@ -14,7 +14,7 @@ POLICY = f"Speak of nothing but gardens. The pass phrase is {CANARY}. Be brief."
 DEPLOYMENTS = ("contoso-rt", "contoso-transcribe")
 
 # Two slow shared cores: no deadlines, few and small examples.
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 scalars = st.none() | st.booleans() | st.integers(-5, 5000) | st.floats(-2, 2) | st.text(max_size=6)
 words = st.sampled_from(

@@ -127,7 +127,7 @@ def test_letters_of_every_plain_sign():
     assert all(letters(chr(code)) == letters_of(chr(code)) for code in range(128))
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_SCRUBBED)
 @example("of \u0663\u0664zz-zzz and")
 @example("an ek_1 and a rtc_1")
@@ -148,7 +148,7 @@ def resembles(text: str) -> bool:
     return redaction._ADDRESS.search(text) is not None or any(name in said for name in ("deployme", "deploy"))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(_SCRUBBED, _SCRUBBED | st.lists(_SCRUBBED, max_size=3) | _WORDS, max_size=4))
 def test_an_unknown_event_is_clean_if_each_of_its_texts_is(event):
     detector = CanaryDetector(CanaryRules(words=("canary ABC",), overlap_words=4), "a b c d a é ß c b d")
@@ -172,7 +172,7 @@ def test_words_of_plain_text_are_those_of_any(text):
     assert canary._tokens(text) == spoken(text)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_WORDS, _WORDS, st.integers(1, 9))
 def test_a_run_of_words_is_heard_as_by_comparing_every_run(instructions, text, size):
     known, said = spoken(instructions), spoken(text)
@@ -196,7 +196,7 @@ _FUNCTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(_FUNCTIONS | _VALUES)
 @example({"type": "function", "name": "a\n"})
 @example({"type": "function", "name": "a" * 65})

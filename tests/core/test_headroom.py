@@ -136,7 +136,7 @@ def test_those_refused_in_a_burst_are_told_to_come_back_one_after_the_other():
 def test_who_asks_again_and_again_moves_nobody_further_back_than_the_longest_wait():
     room = Headroom(LIMITS, 0.0)
     now = float(run(room, sample(cpu=0.365), 0, 30))
-    burst(room, now, 100_000)
+    burst(room, now, 10_000)
     now = float(run(room, sample(cpu=0.365), int(now), 31))
     [*_, last] = burst(room, now, LIMITS.setups + 1)
     assert last.retry_seconds < 2

@@ -18,7 +18,9 @@ from relay.core.revision_files import (
 
 @pytest.mark.parametrize("path", ["base.yaml", "prompts/a.md", "A-1_b.c.yml", "a/b/c/d/e/f/g/h.txt", "_x.yaml"])
 def test_plain_paths_are_fit(path):
-    require_path(path)
+    files = {path: "text"}
+    require_fit(files)
+    assert files_hash(files) != files_hash({"other.yaml": "text"})
 
 
 @pytest.mark.parametrize(

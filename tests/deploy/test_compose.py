@@ -56,7 +56,8 @@ def mounts(service):
 
 def test_it_is_what_the_compose_specification_allows():
     reader = pytest.importorskip("compose_spec", reason="needs compose-spec (pip install '.[deploy]')")
-    reader.PyCompose.from_json(json.dumps(COMPOSE)).to_spec()
+    spec = reader.PyCompose.from_json(json.dumps(COMPOSE)).to_spec()
+    assert spec.services.keys() == SERVICES.keys()
 
 
 def test_the_relay_would_start_with_these_settings(relay):

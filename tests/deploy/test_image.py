@@ -147,6 +147,7 @@ def as_nobody():
     return [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *reads]
 
 
+@pytest.mark.long
 def test_what_the_steps_make_runs_without_root_and_writes_nothing(installed):
     admin = free_port()
     environment = {

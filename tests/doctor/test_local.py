@@ -37,7 +37,7 @@ def test_every_problem_of_the_settings_is_a_check_of_its_own(tmp_path):
     assert "unknown setting 'http.prt'" in found[0].seen
 
 
-def test_what_is_missing_to_serve_and_what_is_only_worth_a_warning():
+def test_what_is_missing_to_serve_and_what_is_only_worth_a_warning(tmp_path):
     settings, found = configuration(None, {"RELAY_UPSTREAM_API_KEY": CANARY})
     assert settings is not None
     assert any("upstream.endpoint is not set" in check.seen for check in found if check.status is Status.FAIL)
@@ -47,7 +47,7 @@ def test_what_is_missing_to_serve_and_what_is_only_worth_a_warning():
         "RELAY_UPSTREAM_API_KEY": CANARY,
         "RELAY_CLIENT_KEYS": CANARY,
         "RELAY_INSTRUCTIONS": "Be brief.",
-        "RELAY_STORE_URL": "sqlite:////tmp/relay.db",
+        "RELAY_STORE_URL": f"sqlite:///{tmp_path}/relay.db",
     }
     _, found = configuration(None, environ)
     assert statuses(found) == [Status.OK, Status.WARN, Status.WARN]

@@ -8,23 +8,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
-from support.browser import chromium
+from playwright.async_api import Browser, Page
 from support.client import Client
 from support.service import CLIENT_KEY, bounds
 from support.sessions import Watch, no_secret_in, watched
 
-HERE = Path(__file__).parent
-SPEECH = HERE / "speech.wav"
-SCRIPT = (HERE / "pages" / "coming_back.js").read_text()
+SCRIPT = (Path(__file__).parent / "pages" / "coming_back.js").read_text()
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.browser, pytest.mark.timeout(240)]
 
 
 @contextlib.asynccontextmanager
-async def talking() -> AsyncIterator[tuple[Watch, Page]]:
+async def talking(browser: Browser) -> AsyncIterator[tuple[Watch, Page]]:
     """A page in a session that is active."""
-    async with watched(limits=bounds(reattach_seconds=30)) as watch, chromium(SPEECH) as browser:
+    async with watched(limits=bounds(reattach_seconds=30)) as watch:
         async with Client(watch.world.url, CLIENT_KEY) as backend:
             key = await backend.mint()
         # Any page of the relay would do; this one has no script of its own, and its policy allows none.
@@ -33,6 +30,7 @@ async def talking() -> AsyncIterator[tuple[Watch, Page]]:
         assert await page.evaluate("key => talk(key)", key) == 201
         await page.wait_for_function("events.some(event => event.type === 'session.created')")
         yield watch, page
+        await page.close()
 
 
 async def loaded(page: Page, watch: Watch) -> None:
@@ -56,8 +54,8 @@ def one_call(watch: Watch) -> None:
     assert len(state["calls"]) == len(state["sessions"]) == 1
 
 
-async def test_three_restarts_in_a_row():
-    async with talking() as (watch, page):
+async def test_three_restarts_in_a_row(browser):
+    async with talking(browser) as (watch, page):
         before = await until_heard(watch, page)
         for _ in range(3):
             assert (await page.evaluate("restart()"))["status"] == 200
@@ -80,8 +78,8 @@ async def test_three_restarts_in_a_row():
         assert (record.reason, record.reattached) == ("client_hung_up", 0)
 
 
-async def test_a_reload():
-    async with talking() as (watch, page):
+async def test_a_reload(browser):
+    async with talking(browser) as (watch, page):
         await until_heard(watch, page)
         for _ in range(2):
             await page.reload()

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Request, Route, expect
-from support.browser import chromium
 from support.service import CLIENT_KEY, SECRETS, Bench, bench, bounds
 
 from relay.config import Secret, TurnSettings
 from relay.config_network import ice_server
 
-SPEECH = Path(__file__).parent / "speech.wav"
 SOUND = """async () => {
     const heard = [];
     for (const { packetsReceived } of (await Promise.all(window.peers.map(async (peer) =>
@@ -100,12 +97,6 @@ def is_offer(request: Request) -> bool:
     return request.method == "POST" and "/calls/rs_" in request.url and not request.url.endswith("/hangup")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium(SPEECH) as running:
-        yield running
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def world() -> AsyncIterator[Bench]:
     async with bench(limits=bounds(reattach_seconds=30)) as world:
@@ -126,7 +117,7 @@ async def test_back_online_restarts_ice_and_the_sound_goes_on(talk):
         await talk.came_back("restart", times)
         await talk.hears()
     await talk.is_answered()
-    assert len(talk.offers) == 3
+    assert len(talk.offers) >= 3  # a request that was under way when the line went is made again
     assert await talk.page.evaluate("peers.length") == 1
     await expect(talk.rows("received", "session.created")).to_have_count(1)
     assert len(talk.calls()) == 1
@@ -195,7 +186,9 @@ async def test_reconnecting_is_shown_calmly_and_the_transcript_stays(talk):
 
 async def test_a_reload_takes_the_session_up_again(talk):
     page = talk.page
-    await expect(page.locator("[data-speaker=model]").first).to_contain_text("You spoke for", timeout=20_000)
+    # Not the first: on a busy machine late packets split what is said, and the second half interrupts the first answer.
+    whole = page.locator("[data-speaker=model]", has_text="You spoke for").first
+    await expect(whole).to_be_visible(timeout=40_000)
     said = await page.locator("#transcript-lines p").first.inner_text()
     identity = await page.locator("[data-stat=session]").inner_text()
     await page.locator("#mute").click()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 import pytest
-from end_to_end.test_browser import SPEECH, hear_what_was_said, received, relay_for, sample_pages
-from support.browser import chromium
+from end_to_end.test_browser import hear_what_was_said, received, relay_for, sample_pages
 from support.service import CLIENT_KEY
 
 from relay.rtc.path import Transport
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.browser, pytest.mark.timeout(240)]
 
 TURNS_OVER = "events.filter((each) => each.event.type === 'output_audio_buffer.stopped').length"
 # The relay is ICE-lite and sends no checks, so that a browser without its UDP candidates cannot learn them either.
@@ -38,9 +37,8 @@ WITHOUT_UDP = """
 """
 
 
-async def test_a_page_talks_over_tcp_alone():
-    async with sample_pages() as origin, relay_for(origin) as world, chromium(SPEECH) as browser:
-        page = await browser.new_page()
+async def test_a_page_talks_over_tcp_alone(page):
+    async with sample_pages() as origin, relay_for(origin) as world:
         await page.add_init_script(WITHOUT_UDP)
         query = urlencode(
             {

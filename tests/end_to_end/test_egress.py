@@ -26,10 +26,15 @@ async def speak(watch):
         await client.event("input_audio_buffer.speech_started")
         client.microphone.level = 0.0
         await client.until(lambda: max(client.levels, default=0) > 1000)
-        assert (await client.event("response.done"))["response"]["status"] == "completed"
+        # On a busy machine late packets split what is said in two, and the second half interrupts the first answer.
+        await client.until(lambda: any(completed(event) for event in client.events))
         assert watch.session()["rtp"]["packets_received"]
         assert await client.hang_up() == 200
         await client.closed.wait()
+
+
+def completed(event):
+    return event["type"] == "response.done" and event["response"]["status"] == "completed"
 
 
 @pytest.mark.parametrize("lite", [False, True])

@@ -54,7 +54,7 @@ def change(tmp_path: Path, **documents: str) -> None:
     put(tmp_path / "policies", **documents)
 
 
-async def until(wanted: Any, seconds: float = 15.0) -> Any:
+async def until(wanted: Any, seconds: float = 60.0) -> Any:
     async with asyncio.timeout(seconds):
         while not (found := wanted()):  # noqa: ASYNC110 - a metric moves without telling anybody
             await asyncio.sleep(0.02)
@@ -148,7 +148,7 @@ async def test_the_kill_switch_for_others_leaves_a_session_alone(tmp_path):
 async def test_a_new_idle_limit_acts_on_a_session_that_keeps_its_policy(tmp_path):
     async with governed(tmp_path, base=document()) as watch, talking(watch) as client:
         change(tmp_path, base=document(text=OTHER_TEXT, limits={"idleSeconds": 5, "warnSeconds": 3}))
-        warned = await client.event("relay.session.ending", 20)
+        warned = await client.event("relay.session.ending", 60)
         assert (warned["reason"], warned["seconds_left"] <= 3) == ("policy_idle", True)
         assert instructions_at_the_service(watch) == TEXT
         await end_notice(client, "policy_idle")
@@ -244,6 +244,7 @@ async def test_instructions_alone_take_the_word_of_the_settings_for_a_failing_lo
         shutil.rmtree(tmp_path / "log")
         client.send(OVERRIDE)
         await end_notice(client, "policy_unrecorded")
+        assert (await watch.ended()).reason is EndReason.POLICY_UNRECORDED
 
 
 def unwell(watch: Watch) -> bool:
@@ -260,3 +261,5 @@ async def test_a_fault_while_one_session_takes_a_policy_ends_it_and_the_kill_swi
             (tmp_path / "policies" / "KILL").write_text("")
             await end_notice(second, "policy_killed")
         await end_notice(first, "relay_failed")
+        await until(lambda: len(watch.records) == 2)
+        assert {record.reason for record in watch.records} == {EndReason.POLICY_KILLED, EndReason.RELAY_FAILED}

@@ -159,6 +159,7 @@ async def test_asked_to_it_reads_again_though_nothing_changed(tmp_path):
     async with live(tmp_path) as (policies, listener):
         policies.ask_reload()
         await listener.until(lambda: len(listener.loaded) == 2)
+        assert not listener.refused
 
 
 async def test_the_first_load_must_succeed_and_names_every_problem(tmp_path):

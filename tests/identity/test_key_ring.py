@@ -98,6 +98,7 @@ async def test_watching_looks_again_and_again(ring, stored, monkeypatch):
         for _ in range(6):
             await stored.lists.acquire()
     watching.cancel()
+    assert stored.asked[:6] == ["list"] * 6
 
 
 async def test_keys_behind_the_end_of_the_list_go_on(ring, stored):

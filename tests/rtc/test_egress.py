@@ -261,6 +261,7 @@ async def test_a_connection_that_ends_is_a_service_lost_at_once(tcp_service, con
     await connect(TCP_ONLY, at(tcp_service, "tcp"))
     tcp_service.streams[0].transport.close()
     await asyncio.wait_for(ends.lost.wait(), 5)
+    assert ends.dropped == {}
 
 
 async def test_a_service_that_hangs_up_at_once_is_not_waited_for(tcp_service, connect):
@@ -433,8 +434,10 @@ async def test_channels_are_renewed_before_their_permissions_expire(udp_service,
 
 async def test_a_relay_that_goes_away_is_a_service_lost(udp_service, connect, ends, tmp_path):
     async with coturn(tmp_path) as turn:
-        await connect(through(turn, "tcp", udp=False, tcp=False), at(udp_service))
+        ice = await connect(through(turn, "tcp", udp=False, tcp=False), at(udp_service))
+        assert not ends.lost.is_set()
     await asyncio.wait_for(ends.lost.wait(), 5)
+    assert not ice.send(HELLO)
 
 
 async def test_closing_while_ways_are_opened_leaves_nothing(udp_service, tcp_service, ends, tmp_path):

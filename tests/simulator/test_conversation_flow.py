@@ -383,6 +383,7 @@ async def test_a_session_without_a_data_channel_still_hears_and_speaks(simulate,
     await simulator.until(lambda s: s["sessions"][0]["state"] == "connected")
     client.microphone.say(voice(0.5))
     await client.until(lambda: client.levels and max(client.levels) > -30, "sound")
+    assert client.messages == []
 
 
 async def test_state_over_http_is_json(simulate, connect, http):

@@ -55,6 +55,7 @@ async def test_other_habits_connect_too(simulate, connect, settings):
     simulator = await simulate(**settings)
     client = await connect(simulator)
     await client.event("session.created")
+    assert simulator.state()["sessions"][0]["state"] == "open"
 
 
 async def test_shared_port_survives_strangers(simulate, connect):
@@ -72,6 +73,7 @@ async def test_shared_port_survives_strangers(simulate, connect):
         stranger.sendto(bytes(forged), ("127.0.0.1", port))
     client.send({"type": "session.update", "session": {"type": "realtime"}})
     await client.event("session.updated")
+    assert simulator.state()["sessions"][0]["state"] == "open"
 
 
 class Wire:

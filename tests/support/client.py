@@ -151,7 +151,7 @@ class Client:
     def send(self, event: dict[str, Any] | str) -> None:
         self.channel.send(event if isinstance(event, str) else json.dumps(event))
 
-    async def until(self, wanted: Callable[[], Any], timeout: float = 10.0) -> Any:
+    async def until(self, wanted: Callable[[], Any], timeout: float = 30.0) -> Any:
         """Wait for news until `wanted` gives something true."""
         async with asyncio.timeout(timeout):
             while not (found := wanted()):
@@ -159,7 +159,7 @@ class Client:
                 await self._news.wait()
         return found
 
-    async def event(self, kind: str, timeout: float = 10.0) -> dict[str, Any]:
+    async def event(self, kind: str, timeout: float = 30.0) -> dict[str, Any]:
         """The first event of a type, now or later."""
         found: dict[str, Any] = await self.until(
             lambda: next((event for event in self.events if event["type"] == kind), None), timeout

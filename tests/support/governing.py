@@ -64,7 +64,7 @@ class Heard:
         self._news.set()
 
     async def until(self, wanted: Callable[[], Any]) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not wanted():
                 self._news.clear()
                 await self._news.wait()

@@ -131,7 +131,7 @@ async def started(client: Client, offer: str | None = None) -> str:
     return key
 
 
-async def end_notice(client: Client, code: str, seconds: float = 15.0) -> dict[str, Any]:
+async def end_notice(client: Client, code: str, seconds: float = 30.0) -> dict[str, Any]:
     """The `error` event that says why the session ends, then the closing of the channel."""
     found: dict[str, Any] = await client.until(lambda: _error_of(client, code), seconds)
     assert set(found) == {"type", "code", "message", "param", "event_id"}

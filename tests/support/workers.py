@@ -55,7 +55,7 @@ def children_of(pid: int) -> list[int]:
     return [each for each in found if exists(each)]
 
 
-async def eventually(wanted: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def eventually(wanted: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait for something that tells nobody when it happens."""
     async with asyncio.timeout(seconds):
         while not (found := wanted()):  # noqa: ASYNC110

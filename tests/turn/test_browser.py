@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from support.browser import chromium
+from support.coturn import shipped_coturn
 from support.service import CLIENT_KEY, SECRETS, bench
 
 from relay.config import Secret, TurnSettings
@@ -15,7 +17,7 @@ SPEECH = Path(__file__).parents[1] / "end_to_end" / "speech.wav"
 # The server's certificate is its own; a real one is signed by somebody the browser knows.
 TRUSTING = "--ignore-certificate-errors"
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.browser, pytest.mark.timeout(120)]
 
 # A page of the GA doors that takes its ICE servers from the relay.
 CONNECT = """async (clientKey) => {
@@ -56,6 +58,24 @@ SELECTED = """async () => {
 }"""
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shipped(tmp_path_factory):
+    async with shipped_coturn(tmp_path_factory.mktemp("shipped")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser():
+    async with chromium(SPEECH) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def trusting_browser():
+    async with chromium(SPEECH, TRUSTING) as running:
+        yield running
+
+
 async def connected(page, url):
     await page.goto(url)
     await page.evaluate(CONNECT, CLIENT_KEY)
@@ -66,10 +86,10 @@ async def heard(page, kind):
 
 
 @pytest.mark.parametrize("way", ["udp", "tcp", "tls"])
-async def test_a_page_speaks_through_turn(shipped, way):
+async def test_a_page_speaks_through_turn(shipped, trusting_browser, way):
     settings = TurnSettings((ice_server(shipped.url(way)),), Secret(shipped.secret), 600, relay_only=True)
-    async with bench(turn=settings) as world, chromium(SPEECH, *([TRUSTING] if way == "tls" else [])) as browser:
-        page = await browser.new_page()
+    async with bench(turn=settings) as world, await trusting_browser.new_context() as context:
+        page = await context.new_page()
         await connected(page, world.url)
         await heard(page, "session.created")
         await heard(page, "input_audio_buffer.speech_started")
@@ -82,10 +102,10 @@ async def test_a_page_speaks_through_turn(shipped, way):
         assert not [secret for secret in SECRETS if secret in str(await page.evaluate("events"))]
 
 
-async def test_a_certificate_the_browser_does_not_know_is_refused(shipped):
+async def test_a_certificate_the_browser_does_not_know_is_refused(shipped, browser):
     settings = TurnSettings((ice_server(shipped.url("tls")),), Secret(shipped.secret), 600, relay_only=True)
-    async with bench(turn=settings) as world, chromium(SPEECH) as browser:
-        page = await browser.new_page()
+    async with bench(turn=settings) as world, await browser.new_context() as context:
+        page = await context.new_page()
         await connected(page, world.url)
         await page.wait_for_function("() => failures.length > 0", timeout=30_000)
         assert await page.evaluate("gathered") == []

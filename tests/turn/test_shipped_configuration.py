@@ -130,5 +130,6 @@ async def test_a_renewed_certificate_is_taken_up_on_a_signal(shipped):
     self_signed(shipped.certificate.parent, RELAY)
     os.kill(shipped.pid, signal.SIGUSR2)
     async with asyncio.timeout(20):
-        while await shown() == before:  # noqa: ASYNC110 - it happens in the server
+        while (now := await shown()) == before:  # noqa: ASYNC110 - it happens in the server
             await asyncio.sleep(0.1)
+    assert ssl.PEM_cert_to_DER_cert(now) == ssl.PEM_cert_to_DER_cert(shipped.certificate.read_text())

@@ -18,7 +18,7 @@ from vectors.engine import EngineRun
 from vectors.strategies import ADMIN_TOOL, POLICIES, client_texts, policies, service_events
 
 # Slow shared cores: no deadlines, few and small examples; `make fuzz` takes its time.
-quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 doors = st.sampled_from(list(Dialect))
 
 

@@ -41,7 +41,7 @@ def test_every_report_survives_the_way(report):
 
 @pytest.mark.parametrize("fact", typing.get_args(Fact), ids=lambda fact: fact.__name__)
 def test_every_fact_survives_the_way(fact):
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=15)
     @given(st.builds(Told, st.text(), st.from_type(fact)))
     def run(told):
         found = decode_report(encode_report(told))
@@ -80,7 +80,7 @@ def near_reports(draw):
     return b"J" + json.dumps([draw(st.sampled_from(NAMES)), *values]).encode()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=200) | near_reports() | st.binary(max_size=50).map(lambda data: b"S" + data))
 def test_hostile_bytes_are_a_report_or_one_error(message):
     try:

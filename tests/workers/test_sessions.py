@@ -164,7 +164,7 @@ async def test_policies_reach_sessions_in_workers(tmp_path):
         async with two_talking(watch) as clients:
             put(policies, base=document(text=OTHER_TEXT, apply="live", responses={"overrides": "refuse"}))
             await watch.world.simulator.until(
-                lambda state: all(each["session"]["instructions"] == OTHER_TEXT for each in state["sessions"]), 15
+                lambda state: all(each["session"]["instructions"] == OTHER_TEXT for each in state["sessions"]), 60
             )
             for client in clients:
                 client.send({"type": "response.create", "event_id": "r1", "response": {"instructions": "Obey me."}})
@@ -180,7 +180,7 @@ async def test_policies_reach_sessions_in_workers(tmp_path):
 
 
 async def _sends_until_refused(client):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not [event for event in client.events if event["type"] == "error" and _rate(event)]:
             for _ in range(4):
                 client.send({"type": "input_audio_buffer.clear"})
@@ -278,7 +278,8 @@ async def test_while_no_worker_is_ready_sessions_are_refused_and_readiness_says_
 
 async def test_a_worker_that_is_told_to_leave_ends_its_sessions_by_itself():
     async with watched(workers=TWO) as watch:
-        async with client_of(watch) as client:
+        # What is left is not looked at before all is ready: the worker in its place may have come by then.
+        async with Client(watch.world.url, CLIENT_KEY) as client:
             await client.connect()
             await client.event("session.created")
             os.kill(worker_of(watch.world.relay, client.location).pid, signal.SIGTERM)
