@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -94,6 +94,14 @@ def describe() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{int(memory) / 1_048_576:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}, {_event_loop()}",
         "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
+
+
+def _event_loop() -> str:
+    """What `relay serve` runs on here."""
+    try:
+        return f"uvloop {version('uvloop')}"
+    except PackageNotFoundError:
+        return "asyncio's event loop"

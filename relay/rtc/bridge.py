@@ -37,6 +37,7 @@ from relay.core.turn_facts import TurnFact
 from relay.errors import EndReason
 from relay.rtc.leg import Leg, LegFault
 from relay.rtc.media_watch import MediaWatch
+from relay.rtc.packet import VIEW, load
 
 # A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
 _FLOOD_FACTOR = 10
@@ -110,6 +111,10 @@ class Bridge:
         # What the client's legs counted that are replaced.
         self._former = LegCounters()
         self._gate_open = False
+        # Until the service's first word, which opens the gate or does not: the newest packet of each leg. It goes
+        # through then, or the first sound would wait for the next one.
+        self._keeps = True
+        self._kept: dict[LegName, bytes] = {}
         self.media = MediaWatch(listener.tell)
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
@@ -122,7 +127,7 @@ class Bridge:
         if downstream is not None:
             self._legs[LegName.DOWNSTREAM] = downstream
             self._events.adapt(client_bytes=downstream.largest_message)
-        self.shut_gate()
+        self._set_gate()
 
     def replace_client(self, leg: Leg | None) -> None:
         """Another leg of the client's takes over, or none is there for now; the service's side goes on as one stream.
@@ -131,6 +136,7 @@ class Bridge:
         """
         before = self._legs.pop(LegName.DOWNSTREAM, None)
         if before is not None:
+            self._give_up(before)
             before.stream.forward = _dropping(before, DropCause.GATE_CLOSED)
             self._former = merged(self._former, before.counters())
         if leg is not None:
@@ -141,8 +147,10 @@ class Bridge:
         self._set_gate()
 
     def shut_gate(self) -> None:
-        """Authenticate and count packets, but forward none."""
-        self._gate_open = False
+        """Authenticate and count packets, but forward none, and keep none."""
+        self._gate_open = self._keeps = False
+        for leg in self._legs.values():
+            self._give_up(leg)
         self._set_gate()
 
     def limit_rate(self, events_per_second: int | None) -> None:
@@ -192,6 +200,8 @@ class Bridge:
         """Judge one event and send what comes of it before the next one is read."""
         if leg is LegName.UPSTREAM:
             self._run(self._events.server_event(text, time.time()))
+            if self._keeps:
+                self.shut_gate()
             if self._awaited is not None:
                 self._look_whether_taken()
         elif self._may_come(len(text)):
@@ -276,19 +286,35 @@ class Bridge:
         return self._gate_open and len(self._legs) == len(LegName)
 
     def _open_gate(self) -> None:
-        self._gate_open = True
+        self._gate_open, self._keeps = True, False
         self._set_gate()
         self._listener.on_policy_in_force()
+        kept, self._kept = self._kept, {}
+        for name, packet in kept.items():
+            self._legs[name].stream.forward(load(packet))
 
     def _set_gate(self) -> None:
         for leg in self._legs.values():
             to = self._legs.get(_OTHER[leg.name])
-            if not self._gate_open:
+            if self._keeps:
+                leg.stream.forward = self._keeping(leg)
+            elif not self._gate_open:
                 leg.stream.forward = _dropping(leg, DropCause.GATE_CLOSED)
             elif to is None:
                 leg.stream.forward = _dropping(leg, DropCause.OTHER_LEG_NOT_READY)
             else:
                 leg.stream.forward = self._first_packet(leg, to.stream.send)
+
+    def _keeping(self, leg: Leg) -> Callable[[int], None]:
+        def keep(size: int) -> None:
+            self._give_up(leg)
+            self._kept[leg.name] = bytes(VIEW[:size])
+
+        return keep
+
+    def _give_up(self, leg: Leg) -> None:
+        if self._kept.pop(leg.name, None) is not None:
+            leg.dropped[DropCause.GATE_CLOSED] += 1
 
     def _first_packet(self, leg: Leg, send: Callable[[int], None]) -> Callable[[int], None]:
         def forward(size: int) -> None:

@@ -38,6 +38,8 @@ _FLIGHT_BYTES = 1_200
 _ROOM = 4_096
 _BUFFER = ffi.new(f"char[{_ROOM}]")
 
+OnKeys = Callable[[SrtpContext, SrtpContext], None]
+
 
 class SharedCertificate:
     """One certificate and TLS context for all legs of the process, renewed long before it expires."""
@@ -114,7 +116,8 @@ class DtlsSession:
         self._ssl = self._into = self._out_of = ffi.NULL
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._srtp: tuple[SrtpContext, SrtpContext] | None = None
+        self._described: tuple[Fingerprint, ...] = ()
+        self._on_keys: OnKeys = _unwanted
 
     @property
     def state(self) -> str:
@@ -126,11 +129,16 @@ class DtlsSession:
         """Whether the handshake is complete and both certificates were accepted."""
         return self._state is DtlsState.CONNECTED
 
-    async def handshake(self, role: str, fingerprints: tuple[Fingerprint, ...]) -> bool:
-        """Shake hands as `client` or `server`; True if the peer has a certificate of these fingerprints."""
+    async def handshake(self, role: str, fingerprints: tuple[Fingerprint, ...], on_keys: OnKeys | None = None) -> bool:
+        """Shake hands as `client` or `server`; True if the peer has a certificate of these fingerprints.
+
+        `on_keys` gets the SRTP contexts (inbound, outbound) before the next datagram is taken: it may be media.
+        """
         if self._state is not DtlsState.NEW:
             return False
         self.role = role
+        self._described = fingerprints
+        self._on_keys = on_keys or _unwanted
         connection = self._connection = SSL.Connection(self.certificate._create_ssl_context(SRTP_PROFILES))  # noqa: SLF001
         # Private names: the structures that the calls below pyOpenSSL work on; the connection keeps them alive.
         self._ssl, self._into, self._out_of = connection._ssl, connection._into_ssl, connection._from_ssl  # noqa: SLF001
@@ -147,19 +155,13 @@ class DtlsSession:
                 self._take(record)
         self._set_timer()
         await self._done
-        return self.is_connected and self._is_peer(fingerprints) and self._derive_srtp()
+        return self.is_connected
 
     def deliver_to(self, receive: Callable[[bytes], None]) -> None:
         """Hand what the peer sends to `receive`, from now on and what came since the handshake."""
         self._receive = receive
         while self._early:
             receive(self._early.popleft())
-
-    def srtp(self) -> tuple[SrtpContext, SrtpContext]:
-        """The SRTP contexts, inbound and outbound. Raises ConnectionError before the handshake is done."""
-        if self._srtp is None:
-            raise ConnectionError("no handshake")
-        return self._srtp
 
     def feed(self, datagram: bytes) -> None:
         """Take one DTLS datagram; after the handshake each record is read whole before the next, and none piles up.
@@ -280,8 +282,13 @@ class DtlsSession:
             self._end(DtlsState.FAILED)
             return
         self._flush()
+        contexts = self._srtp() if self._is_peer() else None
+        if contexts is None:
+            self._end(DtlsState.FAILED)
+            return
         self._state = DtlsState.CONNECTED
         self._stop_waiting()
+        self._on_keys(*contexts)
         # What OpenSSL kept of the peer's first messages, which may overtake its last of the handshake.
         while self._state is DtlsState.CONNECTED and self._read():
             pass
@@ -307,33 +314,32 @@ class DtlsSession:
             self._flush()
             self._set_timer()
 
-    def _is_peer(self, described: tuple[Fingerprint, ...]) -> bool:
+    def _is_peer(self) -> bool:
         """Whether the peer's certificate has a described fingerprint, and every one that can be computed (RFC 8122)."""
-        certificate = self._connection.get_peer_certificate(as_cryptography=True)
-        known = [each for each in described if each.algorithm.lower() in X509_DIGEST_ALGORITHMS]
-        if known and all(
+        try:
+            certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        except ValueError:
+            return False  # OpenSSL took it, and it cannot be read
+        known = [each for each in self._described if each.algorithm.lower() in X509_DIGEST_ALGORITHMS]
+        return bool(known) and all(
             each.value.upper() == certificate_digest(certificate, each.algorithm.lower()) for each in known
-        ):
-            return True
-        self._end(DtlsState.FAILED)
-        return False
+        )
 
-    def _derive_srtp(self) -> bool:
+    def _srtp(self) -> tuple[SrtpContext, SrtpContext] | None:
+        """The SRTP contexts, inbound and outbound; None if the peer takes no profile of ours."""
         connection = self._connection
         chosen = connection.get_selected_srtp_profile()
         profile = next((each for each in SRTP_PROFILES if each.openssl_profile == chosen), None)
         if profile is None:
-            self._end(DtlsState.FAILED)
-            return False
+            return None
         size = 2 * (profile.key_length + profile.salt_length)
         keys = connection.export_keying_material(b"EXTRACTOR-dtls_srtp", size)
         # RFC 5764 section 4.2: the client's key comes first.
         inbound, outbound = (0, 1) if self.role == "server" else (1, 0)
-        self._srtp = (
+        return (
             SrtpContext(_srtp_session(profile, keys, inbound, pylibsrtp.Policy.SSRC_ANY_INBOUND)),
             SrtpContext(_srtp_session(profile, keys, outbound, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)),
         )
-        return True
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -387,3 +393,8 @@ def _srtp_session(profile: Any, keys: bytes, index: int, direction: int) -> pyli
     policy.window_size = REPLAY_WINDOW
     policy.allow_repeat_tx = True
     return pylibsrtp.Session(policy)
+
+
+def _unwanted(inbound: SrtpContext, outbound: SrtpContext) -> None:
+    """Where no media is to come."""
+    del inbound, outbound

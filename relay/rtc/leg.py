@@ -18,7 +18,7 @@ from relay.core.sdp import RemoteDescription
 from relay.core.sdp_build import MAX_MESSAGE_BYTES
 from relay.rtc.dtls import DtlsSession
 from relay.rtc.ice_lite import Inlets
-from relay.rtc.packet import Datagram
+from relay.rtc.packet import Datagram, SrtpContext
 from relay.rtc.rtp_stream import RtpStream
 from relay.rtc.sctp import Association, ChannelCalls
 
@@ -122,9 +122,15 @@ class Leg:
         With a `label` we open the event channel, else the peer does. The deadline is the caller's.
         """
         remote = self._remote
-        if remote is None or not await self._dtls.handshake(role, remote.fingerprints):
+        if remote is None:
             return False
-        self.stream.start(self._dtls.srtp(), remote.audio.payload_type)
+        payload_type = remote.audio.payload_type
+
+        def on_keys(inbound: SrtpContext, outbound: SrtpContext) -> None:
+            self.stream.start((inbound, outbound), payload_type)
+
+        if not await self._dtls.handshake(role, remote.fingerprints, on_keys):
+            return False
         if remote.data is not None:
             self._association = Association(self._dtls, self._calls(), _LARGEST_EVENT[self.name])
             await self._association.begin(remote.data, label)

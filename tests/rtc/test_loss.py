@@ -167,6 +167,38 @@ async def test_what_comes_before_it_can_be_read_is_kept_in_order_and_bounded():
     assert (server.state, server.send(b"late")) == ("closed", False)
 
 
+async def test_the_keys_are_there_before_the_datagram_that_follows_the_handshake():
+    """It is media, and may be read before any task that waits for the handshake has its turn."""
+    wire = []
+    server, server_print = session(lambda datagram: wire.append((client, datagram)) is None)
+    client, client_print = session(lambda datagram: wire.append((server, datagram)) is None)
+    keys = []
+    shaking = asyncio.gather(
+        server.handshake("server", (client_print,), lambda *contexts: keys.append(("server", contexts))),
+        client.handshake("client", (server_print,), lambda *contexts: keys.append(("client", contexts))),
+    )
+    await asyncio.sleep(0)
+    for to, datagram in wire:  # it grows meanwhile
+        to.feed(datagram)
+    assert sorted(name for name, _ in keys) == ["client", "server"]
+    assert await shaking == [True, True]
+
+
+async def test_a_stranger_gets_no_keys():
+    wire = []
+    server, server_print = session(lambda datagram: wire.append((client, datagram)) is None)
+    client, _ = session(lambda datagram: wire.append((server, datagram)) is None)
+    keys = []
+    shaking = asyncio.gather(
+        server.handshake("server", (server_print,), lambda *contexts: keys.append(contexts)),
+        client.handshake("client", (server_print,)),
+    )
+    await asyncio.sleep(0)
+    for to, datagram in wire:
+        to.feed(datagram)
+    assert (await shaking, keys, server.state) == ([False, True], [], "failed")
+
+
 async def test_the_flights_of_a_handshake_pass_any_path():
     sent = []
 

@@ -229,8 +229,9 @@ class Listener:
         self.told.append(fact)
 
 
-async def test_the_media_gate(make_leg, connect):
-    """Until the instructions are confirmed packets are authenticated and counted, and neither sent nor kept."""
+@pytest.fixture
+async def bridged(make_leg, connect):
+    """A bridge of two connected legs, what it told, and the pairs of both sides."""
     policy = policy_from_instructions(INSTRUCTIONS, "dep", None)
     start = SessionStart("rs_1", "", Dialect.GA, Dialect.GA, webrtc_filter=False, model="m", policy=policy)
     listener = Listener()
@@ -238,10 +239,45 @@ async def test_the_media_gate(make_leg, connect):
     down = make_leg(bridge, LegName.DOWNSTREAM, 0xD0)
     up = make_leg(bridge, LegName.UPSTREAM, 0xE0)
     bridge.join(down, up)
-    client, service = await connect(down, 0xC1), await connect(up, 0x5E)
-    at_service, at_client = [], []
-    service.peer.stream.forward = lambda size: at_service.append(bytes(VIEW[:size]))
-    client.peer.stream.forward = lambda size: at_client.append(bytes(VIEW[:size]))
+    return bridge, listener, await connect(down, 0xC1), await connect(up, 0x5E)
+
+
+def heard_by(pair):
+    """What arrives at a side's far peer."""
+    heard = []
+    pair.peer.stream.forward = lambda size: heard.append(bytes(VIEW[:size]))
+    return heard
+
+
+async def test_the_newest_packet_before_the_gate_opens_is_the_first_to_go_through(bridged):
+    bridge, listener, client, service = bridged
+    at_service, at_client = heard_by(service), heard_by(client)
+    for sequence in (1, 2):
+        client.peer.stream.send(load(rtp(sequence, payload=b"from client %d" % sequence)))
+        service.peer.stream.send(load(rtp(sequence, payload=b"from service %d" % sequence)))
+    await turns()
+    created = {
+        "type": "session.created",
+        "event_id": "e",
+        "session": {"type": "realtime", "instructions": INSTRUCTIONS},
+    }
+    bridge.on_text(LegName.UPSTREAM, json.dumps(created))
+    client.peer.stream.send(load(rtp(3, payload=b"from client 3")))
+    await turns(10)
+    assert [each[12:] for each in at_service] == [b"from client 2", b"from client 3"]
+    assert [each[12:] for each in at_client] == [b"from service 2"]
+    assert (listener.in_force, sorted(listener.first)) == (1, ["downstream", "upstream"])
+    counted = bridge.counters()
+    assert counted.downstream.dropped == counted.upstream.dropped == {"gate_closed": 1}
+
+
+async def test_the_media_gate(bridged):
+    """Until the instructions are confirmed packets are authenticated and counted, and not sent.
+
+    What came before the service showed others is not sent afterwards either.
+    """
+    bridge, listener, client, service = bridged
+    at_service, at_client = heard_by(service), heard_by(client)
 
     for sequence in range(5):
         client.peer.stream.send(load(rtp(sequence)))
@@ -249,8 +285,8 @@ async def test_the_media_gate(make_leg, connect):
     client.leg.inlets.rtp(rtp(9, ssrc=0xC1) + bytes(16))
     await turns()
     counted = bridge.counters()
-    assert counted.downstream.dropped == {"gate_closed": 5, "not_authentic": 1}
-    assert counted.upstream.dropped == {"gate_closed": 5}
+    assert counted.downstream.dropped == {"gate_closed": 4, "not_authentic": 1}
+    assert counted.upstream.dropped == {"gate_closed": 4}
     assert (counted.downstream.packets_in, counted.upstream.packets_in) == (5, 5)
     assert (counted.downstream.packets_out, counted.upstream.packets_out) == (0, 0)
     assert service.out.media() == client.out.media() == []
@@ -260,6 +296,8 @@ async def test_the_media_gate(make_leg, connect):
     client.peer.stream.send(load(rtp(5)))
     await turns()
     assert (listener.in_force, service.out.media()) == (0, [])
+    counted = bridge.counters()
+    assert (counted.downstream.dropped["gate_closed"], counted.upstream.dropped["gate_closed"]) == (6, 5)
 
     updated = {"type": "session.updated", "session": {"type": "realtime", "instructions": INSTRUCTIONS}}
     bridge.on_text(LegName.UPSTREAM, json.dumps(updated))
