@@ -305,7 +305,7 @@ class Session:
         """Tell the client why, then close both sides."""
         self._client.may_return = False
         self._bridge.media.finish()
-        self._bridge.shut_gate()
+        self._bridge.gate.shut()
         if self._client.awaited and reason.side == "service":
             await self._client.arrived(_ARRIVAL_SECONDS)
         if self._bridge.notify_end(reason, self._refusal):

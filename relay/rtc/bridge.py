@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Protocol
 
 from relay.core.event_actions import (
@@ -32,19 +31,16 @@ from relay.core.lifecycle import (
 )
 from relay.core.policy import EffectivePolicy
 from relay.core.quota import TokenBucket
-from relay.core.rtp import DropCause
 from relay.core.turn_facts import TurnFact
 from relay.errors import EndReason
 from relay.rtc.leg import Leg, LegFault
+from relay.rtc.media_gate import MediaGate
 from relay.rtc.media_watch import MediaWatch
-from relay.rtc.packet import VIEW, load
 
 # A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
 _FLOOD_FACTOR = 10
 
 BridgeFact = PolicyTaken | Decided | TurnFact | MediaSample
-
-_OTHER = {LegName.DOWNSTREAM: LegName.UPSTREAM, LegName.UPSTREAM: LegName.DOWNSTREAM}
 
 _END_REASONS = {
     (LegName.DOWNSTREAM, LegFault.LEFT): EndReason.CLIENT_LEFT,
@@ -79,7 +75,7 @@ class BridgeListener(Protocol):
         ...
 
     def on_policy_in_force(self) -> None:
-        """Hear that the administrator's instructions are confirmed; the gate is open."""
+        """Hear that the administrator's instructions are confirmed; the gate opens."""
         ...
 
     def on_first_audio(self, leg: LegName) -> None:
@@ -110,11 +106,7 @@ class Bridge:
         self._legs: dict[LegName, Leg] = {}
         # What the client's legs counted that are replaced.
         self._former = LegCounters()
-        self._gate_open = False
-        # Until the service's first word, which opens the gate or does not: the newest packet of each leg. It goes
-        # through then, or the first sound would wait for the next one.
-        self._keeps = True
-        self._kept: dict[LegName, bytes] = {}
+        self.gate = MediaGate(self._legs, listener.on_first_audio)
         self.media = MediaWatch(listener.tell)
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
@@ -123,11 +115,11 @@ class Bridge:
 
         The client's may come later (`replace_client`).
         """
-        self._legs = {LegName.UPSTREAM: upstream}
+        self._legs[LegName.UPSTREAM] = upstream
         if downstream is not None:
             self._legs[LegName.DOWNSTREAM] = downstream
             self._events.adapt(client_bytes=downstream.largest_message)
-        self._set_gate()
+        self.gate.follow()
 
     def replace_client(self, leg: Leg | None) -> None:
         """Another leg of the client's takes over, or none is there for now; the service's side goes on as one stream.
@@ -136,22 +128,14 @@ class Bridge:
         """
         before = self._legs.pop(LegName.DOWNSTREAM, None)
         if before is not None:
-            self._give_up(before)
-            before.stream.forward = _dropping(before, DropCause.GATE_CLOSED)
+            self.gate.leave(before)
             self._former = merged(self._former, before.counters())
         if leg is not None:
             self._legs[LegName.DOWNSTREAM] = leg
             self._legs[LegName.UPSTREAM].stream.expect_other_source()
             self._events.adapt(client_bytes=leg.largest_message)
             self._run(self._events.client_returned())
-        self._set_gate()
-
-    def shut_gate(self) -> None:
-        """Authenticate and count packets, but forward none, and keep none."""
-        self._gate_open = self._keeps = False
-        for leg in self._legs.values():
-            self._give_up(leg)
-        self._set_gate()
+        self.gate.follow()
 
     def limit_rate(self, events_per_second: int | None) -> None:
         """Take at most so many events of the client in a second, and never more than the relay's own limit."""
@@ -171,7 +155,7 @@ class Bridge:
         self._run(self._events.tick(unix))
         for leg in self._legs.values():
             leg.stream.tick(now, unix)
-        self.media.tick(self._legs, flowing=self._flowing)
+        self.media.tick(self._legs, flowing=self.gate.flowing)
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
@@ -200,8 +184,7 @@ class Bridge:
         """Judge one event and send what comes of it before the next one is read."""
         if leg is LegName.UPSTREAM:
             self._run(self._events.server_event(text, time.time()))
-            if self._keeps:
-                self.shut_gate()
+            self.gate.keep_no_more()
             if self._awaited is not None:
                 self._look_whether_taken()
         elif self._may_come(len(text)):
@@ -235,9 +218,10 @@ class Bridge:
                 case ToClient(text):
                     self._to_client(text)
                 case OpenGate():
-                    self._open_gate()
+                    self._listener.on_policy_in_force()
+                    self.gate.open()
                 case CloseGate():
-                    self.shut_gate()
+                    self.gate.shut()
                 case EndWith(reason, detail):
                     self._listener.end(reason, detail)
                 case AnswerAudio() | Tell():
@@ -246,7 +230,7 @@ class Bridge:
     def _tell(self, action: AnswerAudio | Tell) -> None:
         if isinstance(action, Tell):
             self._listener.tell(action.fact)
-        elif self._flowing:
+        elif self.gate.flowing:
             self.media.answer_begins(self._legs[LegName.UPSTREAM], action.since)
 
     def _note(self, judged: Judged) -> None:
@@ -280,57 +264,3 @@ class Bridge:
             self._listener.end(EndReason.CLIENT_FLOOD, "far above the event rate")
         elif self._over_rate <= self._rate:
             self._run(self._events.client_over_rate())
-
-    @property
-    def _flowing(self) -> bool:
-        return self._gate_open and len(self._legs) == len(LegName)
-
-    def _open_gate(self) -> None:
-        self._gate_open, self._keeps = True, False
-        self._set_gate()
-        self._listener.on_policy_in_force()
-        kept, self._kept = self._kept, {}
-        for name, packet in kept.items():
-            self._legs[name].stream.forward(load(packet))
-
-    def _set_gate(self) -> None:
-        for leg in self._legs.values():
-            to = self._legs.get(_OTHER[leg.name])
-            if self._keeps:
-                leg.stream.forward = self._keeping(leg)
-            elif not self._gate_open:
-                leg.stream.forward = _dropping(leg, DropCause.GATE_CLOSED)
-            elif to is None:
-                leg.stream.forward = _dropping(leg, DropCause.OTHER_LEG_NOT_READY)
-            else:
-                leg.stream.forward = self._first_packet(leg, to.stream.send)
-
-    def _keeping(self, leg: Leg) -> Callable[[int], None]:
-        def keep(size: int) -> None:
-            self._give_up(leg)
-            self._kept[leg.name] = bytes(VIEW[:size])
-
-        return keep
-
-    def _give_up(self, leg: Leg) -> None:
-        if self._kept.pop(leg.name, None) is not None:
-            leg.dropped[DropCause.GATE_CLOSED] += 1
-
-    def _first_packet(self, leg: Leg, send: Callable[[int], None]) -> Callable[[int], None]:
-        def forward(size: int) -> None:
-            # From the second packet on there is nothing between the two streams.
-            leg.stream.forward = send
-            send(size)
-            self._listener.on_first_audio(leg.name)
-
-        return forward
-
-
-def _dropping(leg: Leg, cause: DropCause) -> Callable[[int], None]:
-    dropped = leg.stream.dropped
-
-    def drop(size: int) -> None:
-        del size
-        dropped[cause] += 1
-
-    return drop

@@ -91,6 +91,10 @@ class DtlsState(Enum):
     CLOSED = "closed"
 
 
+# For every record: looking a member up in its class is dear.
+_CONNECTING, _CONNECTED = DtlsState.CONNECTING, DtlsState.CONNECTED
+
+
 class DtlsSession:
     """One DTLS connection. Datagrams go in by `feed`, at any time, and out by `send_datagram`, which may be replaced.
 
@@ -127,7 +131,7 @@ class DtlsSession:
     @property
     def is_connected(self) -> bool:
         """Whether the handshake is complete and both certificates were accepted."""
-        return self._state is DtlsState.CONNECTED
+        return self._state is _CONNECTED
 
     async def handshake(self, role: str, fingerprints: tuple[Fingerprint, ...], on_keys: OnKeys | None = None) -> bool:
         """Shake hands as `client` or `server`; True if the peer has a certificate of these fingerprints.
@@ -146,7 +150,7 @@ class DtlsSession:
             connection.set_accept_state()
         else:
             connection.set_connect_state()
-        self._state = DtlsState.CONNECTING
+        self._state = _CONNECTING
         self._done = asyncio.get_running_loop().create_future()
         early, self._early = self._early, deque()
         self._shake_hands()
@@ -168,11 +172,11 @@ class DtlsSession:
 
         A plaintext alert (epoch 0) is not taken: anybody who forges the peer's address could end a handshake with it.
         """
-        if self._state is DtlsState.CONNECTING:
+        if self._state is _CONNECTING:
             self._take_flight(datagram)
             return
         for record in records(datagram):
-            if self._state is DtlsState.CONNECTED and record[0] == _APPLICATION_DATA:
+            if self._state is _CONNECTED and record[0] == _APPLICATION_DATA:
                 # The way of nearly all records.
                 lib.BIO_write(self._into, record, len(record))
                 self._read()
@@ -187,7 +191,7 @@ class DtlsSession:
 
     def send(self, data: bytes) -> bool:
         """Send one message of the association; False if the connection is not there or has ended."""
-        if self._state is not DtlsState.CONNECTED:
+        if self._state is not _CONNECTED:
             return False
         written = lib.SSL_write(self._ssl, data, len(data))
         if written <= 0:
@@ -202,7 +206,7 @@ class DtlsSession:
 
     def close(self) -> None:
         """Say goodbye and take nothing more; nothing is called after this."""
-        if self._state in (DtlsState.CONNECTING, DtlsState.CONNECTED):
+        if self._state in (_CONNECTING, _CONNECTED):
             # One that has failed already has nobody to say goodbye to.
             with contextlib.suppress(SSL.Error):
                 self._connection.shutdown()
@@ -225,7 +229,7 @@ class DtlsSession:
 
     def _take(self, record: bytes) -> None:
         lib.BIO_write(self._into, record, len(record))
-        if self._state is DtlsState.CONNECTING:
+        if self._state is _CONNECTING:
             self._shake_hands()
         else:
             self._read()
@@ -286,17 +290,17 @@ class DtlsSession:
         if contexts is None:
             self._end(DtlsState.FAILED)
             return
-        self._state = DtlsState.CONNECTED
+        self._state = _CONNECTED
         self._stop_waiting()
         self._on_keys(*contexts)
         # What OpenSSL kept of the peer's first messages, which may overtake its last of the handshake.
-        while self._state is DtlsState.CONNECTED and self._read():
+        while self._state is _CONNECTED and self._read():
             pass
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._state is not DtlsState.CONNECTING:
+        if self._state is not _CONNECTING:
             self._timer = None
             return
         seconds = self._connection.DTLSv1_get_timeout()
@@ -305,7 +309,7 @@ class DtlsSession:
 
     def _send_flight_again(self) -> None:
         self._timer = None
-        if self._state is DtlsState.CONNECTING:
+        if self._state is _CONNECTING:
             try:
                 self._connection.DTLSv1_handle_timeout()
             except SSL.Error:
@@ -346,7 +350,7 @@ class DtlsSession:
     def _end(self, state: DtlsState) -> None:
         if self._state in _OVER:
             return
-        was_connected = self._state is DtlsState.CONNECTED and state is DtlsState.CLOSED
+        was_connected = self._state is _CONNECTED and state is DtlsState.CLOSED
         self._state = state
         self._receive = None
         self._stop_waiting()

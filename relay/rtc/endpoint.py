@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
+from relay.core.rtp import DTLS, MAX_DATAGRAM, RTCP, RTP, STUN, DropCause, classify
 from relay.core.stun import Address, parse_binding_request
 from relay.rtc.ice_lite import IceLiteAgent, Inlets
 from relay.rtc.packet import VIEW, Datagram
@@ -92,19 +92,19 @@ class Endpoint:
             self.dropped[DropCause.OVERSIZED] += 1
             return
         kind = classify(datagram)
-        if kind is DatagramKind.STUN:
+        if kind is STUN:
             self._on_stun(datagram, path)
             return
         agent = path.owner
         if agent is None:
             if self._elsewhere is None or not self._elsewhere.take(datagram, path):
                 self.dropped[DropCause.STRANGER] += 1
-        elif kind is DatagramKind.RTP:
+        elif kind is RTP:
             if agent.inlets.rtp(datagram) and agent.selected is not path:
                 agent.on_media(path)
-        elif kind is DatagramKind.DTLS:
+        elif kind is DTLS:
             agent.inlets.dtls(datagram)
-        elif kind is DatagramKind.RTCP:
+        elif kind is RTCP:
             agent.inlets.rtcp(datagram)
         else:
             self.dropped[DropCause.UNRECOGNISED] += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relay.core.quota import TokenBucket
-from relay.core.rtp import DatagramKind, DropCause, classify
+from relay.core.rtp import STUN, DropCause, classify
 from relay.core.stun import Address, parse_binding_request
 from relay.rtc.endpoint import Endpoint
 from relay.rtc.path import Path, Transport
@@ -223,7 +223,7 @@ class Front:
         return self._held.get(place) if given is None else given
 
     def _named(self, datagram: bytes) -> _Session | None:
-        if not datagram or classify(datagram) is not DatagramKind.STUN:
+        if not datagram or classify(datagram) is not STUN:
             return None
         request = parse_binding_request(datagram)
         return None if request is None else self._by_ufrag.get(request.local_ufrag)

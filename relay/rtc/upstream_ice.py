@@ -14,7 +14,7 @@ from collections.abc import Callable
 from relay.config import EgressSettings
 from relay.core.ice_check import ControllingAgent
 from relay.core.ice_check_pairs import CheckTimes, IceParameters, Way, WayKind
-from relay.core.rtp import MAX_DATAGRAM, DatagramKind, DropCause, classify
+from relay.core.rtp import DTLS, MAX_DATAGRAM, RTCP, RTP, STUN, DropCause, classify
 from relay.core.sdp import RemoteDescription
 from relay.core.stun import Address
 from relay.rtc.egress import Egress
@@ -86,17 +86,17 @@ class UpstreamIce:
             self._dropped[DropCause.OVERSIZED if datagram else DropCause.EMPTY] += 1
             return
         kind = classify(datagram)
-        if kind is DatagramKind.STUN:
+        if kind is STUN:
             self._on_stun(number, datagram, address)
-        elif self._remote is None and kind is DatagramKind.DTLS and self._may_be_early(number, address):
+        elif self._remote is None and kind is DTLS and self._may_be_early(number, address):
             self._early.append((datagram, number, address[:2]))
         elif address[:2] != self._remote:
             self._dropped[DropCause.STRANGER] += 1
-        elif kind is DatagramKind.RTP:
+        elif kind is RTP:
             self._inlets.rtp(datagram)
-        elif kind is DatagramKind.DTLS:
+        elif kind is DTLS:
             self._inlets.dtls(datagram)
-        elif kind is DatagramKind.RTCP:
+        elif kind is RTCP:
             self._inlets.rtcp(datagram)
         else:
             self._dropped[DropCause.UNRECOGNISED] += 1
