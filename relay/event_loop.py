@@ -1,16 +1,55 @@
-"""The event loop that a process of the relay runs on: uvloop where it is installed, else asyncio's own."""
+"""The event loop of a process of the relay: uvloop where it is installed, else asyncio's with a wait of our own."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Coroutine
+import selectors
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
 
 # For files that are looked at and names that are resolved.
 _THREADS = 6
+
+
+class MediaLoop(asyncio.SelectorEventLoop):
+    """asyncio's event loop, in whose wait media can be served: a packet then takes no turn of the loop.
+
+    A turn costs more than a packet's whole way through compiled code.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = _Waiting(self._failed)
+        super().__init__(self._waiting)
+
+    def fileno(self) -> int:
+        """What is readable when anything else that the loop waits for is there."""
+        return self._waiting.fileno()
+
+    def wait_with(self, wait: Callable[[float], None] | None) -> None:
+        """Have `wait` wait: so many seconds (below 0: for ever), until `fileno()` or when it has called anybody."""
+        self._waiting.wait = wait
+
+    def _failed(self, error: Exception) -> None:
+        self.call_exception_handler({"message": "serving media failed", "exception": error})
+
+
+class _Waiting(selectors.DefaultSelector):
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        super().__init__()
+        self.wait: Callable[[float], None] | None = None
+        self._failed = failed
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.wait is None:
+            return super().select(timeout)
+        try:
+            self.wait(-1.0 if timeout is None else max(0.0, timeout))
+        except Exception as error:  # noqa: BLE001 - it would end the loop
+            self._failed(error)
+        return super().select(0)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -23,7 +62,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     try:
         uvloop = importlib.import_module("uvloop")
     except ImportError:
-        loop = asyncio.new_event_loop()
+        loop = MediaLoop()
     else:
         loop = uvloop.new_event_loop()
     loop.set_default_executor(_threads())

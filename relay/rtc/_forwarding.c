@@ -10,7 +10,7 @@
      after a callback is held by a reference of our own, and no pointer into a table lives across one. Nor does the
      kernel hold any: the epoll set has descriptors' numbers.
    - libsrtp is not linked: its functions come as addresses from pylibsrtp, whose contexts the forwarders keep alive.
-   - One thread: the event loop's, with the GIL held. Nothing here blocks. */
+   - One thread: the event loop's, with the GIL held. Only Poller.wait blocks, in place of the event loop. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 /* What Python asks of this file, as a number: names, arguments and their meaning. forwarding.py has the same. */
-#define INTERFACE 1
+#define INTERFACE 2
 #define HEADER 12
 #define MAX_DATAGRAM 1500
 #define TRAILER 144       /* SRTP_MAX_TRAILER_LEN of libsrtp 2: what protecting may add */
@@ -37,6 +37,7 @@
 #define SOURCES_ALLOWED 2
 #define BATCH 64
 #define ROUNDS 4
+#define LONGEST 3600.0    /* seconds of one wait */
 #define NONE (-1)         /* no source, no floor: values are not negative */
 #define ANOTHER_SOURCE (-2)
 #define REPLAY_FAIL 9     /* srtp_err_status_replay_fail, _replay_old (srtp.h of libsrtp 2) */
@@ -56,6 +57,8 @@ static uint8_t *data;
 static PyObject *view;
 static int read_bytes;
 static srtp_function srtp_unprotect, srtp_protect;
+/* Set before every call into Python: what that asked of the event loop must not wait for the next packet. */
+static int called;
 
 static uint32_t get32(const uint8_t *at) {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
@@ -499,6 +502,7 @@ static int send_packet(Forwarder *self, int size) {
             sent = sender_send((Sender *)send, data, (size_t)length);
         } else {
             /* TCP and TURN: Python, which may put another in its place while it runs. */
+            called = 1;
             Py_INCREF(send);
             PyObject *piece = PySequence_GetSlice(view, 0, length);
             PyObject *result = piece ? PyObject_CallOneArg(send, piece) : NULL;
@@ -561,6 +565,7 @@ static int take_packet(Forwarder *self, int size, double arrival) {
     } else if (self->forward == Py_None) {
         result = count_drop(self->dropped, OTHER_LEG_NOT_READY);
     } else {
+        called = 1;
         PyObject *forward = Py_NewRef(self->forward), *number = PyLong_FromLong(size);
         PyObject *done = number ? PyObject_CallOneArg(forward, number) : NULL;
         Py_XDECREF(number);
@@ -781,6 +786,7 @@ static int report_fault(Reader *self) {
     PyErr_Fetch(&type, &error, &trace);
     PyErr_NormalizeException(&type, &error, &trace);
     if (trace) PyException_SetTraceback(error, trace);
+    called = 1;
     PyObject *fault = Py_NewRef(self->fault), *dropped = Py_NewRef(self->dropped);
     PyObject *done = PyObject_CallFunctionObjArgs(fault, dropped, error, NULL);
     Py_DECREF(fault);
@@ -812,6 +818,7 @@ static int on_datagram(Reader *self, int size, const struct sockaddr_storage *fr
                 taken = -1;
             }
             if (taken > 0 && forwarder->send_datagram != send && moved != Py_None) {
+                called = 1;
                 PyObject *done = PyObject_CallNoArgs(moved);
                 taken = done ? 1 : -1;
                 Py_XDECREF(done);
@@ -822,6 +829,7 @@ static int on_datagram(Reader *self, int size, const struct sockaddr_storage *fr
             return taken < 0 ? -1 : 0;
         }
     }
+    called = 1;
     PyObject *on_read = Py_NewRef(self->on_read), *address = address_tuple(from), *done = NULL;
     if (address) done = PyObject_CallFunction(on_read, "iO", size, address);
     Py_DECREF(on_read);
@@ -883,6 +891,7 @@ static PyTypeObject ReaderType = {
 typedef struct {
     PyObject_HEAD
     int fd;
+    int other; /* what wait() returns for, which has no reader */
     int capacity;
     Py_ssize_t used;
     Reader **readers; /* by descriptor */
@@ -892,6 +901,7 @@ static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (PyTuple_GET_SIZE(args) || (kwargs && PyDict_GET_SIZE(kwargs))) return PyErr_Format(PyExc_TypeError, "nothing");
     Poller *self = (Poller *)type->tp_alloc(type, 0);
     if (!self) return NULL;
+    self->other = -1;
     self->fd = epoll_create1(EPOLL_CLOEXEC);
     if (self->fd >= 0) return (PyObject *)self;
     PyErr_SetFromErrno(PyExc_OSError);
@@ -947,6 +957,20 @@ static PyObject *poller_remove(Poller *self, PyObject *number) {
     Py_RETURN_NONE;
 }
 
+/* Let those that are ready read; -1 with an exception that is to end the loop. */
+static int read_ready(Poller *self, const struct epoll_event *ready, int count) {
+    int failed = 0;
+    for (int at = 0; at < count && !failed; at++) {
+        /* Asked for anew each time: a callback may have removed it, or closed us. */
+        Reader *reader = reader_of(self, ready[at].data.fd);
+        if (!reader) continue;
+        Py_INCREF(reader);
+        failed = read_some(reader) < 0;
+        Py_DECREF(reader);
+    }
+    return failed ? -1 : 0;
+}
+
 static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) {
     struct epoll_event ready[BATCH];
     int failed = 0;
@@ -954,14 +978,43 @@ static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) {
     for (int round = 0; round < ROUNDS && self->fd >= 0 && !failed; round++) {
         int count = epoll_wait(self->fd, ready, BATCH, 0);
         if (count <= 0) break;
-        for (int at = 0; at < count && !failed; at++) {
-            /* Asked for anew each time: a callback may have removed it, or closed us. */
-            Reader *reader = reader_of(self, ready[at].data.fd);
-            if (!reader) continue;
-            Py_INCREF(reader);
-            failed = read_some(reader) < 0;
-            Py_DECREF(reader);
-        }
+        failed = read_ready(self, ready, count) < 0;
+    }
+    Py_DECREF(self);
+    if (failed) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *poller_follow(Poller *self, PyObject *number) {
+    int fd = PyObject_AsFileDescriptor(number);
+    if (fd < 0) return NULL;
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    if (epoll_ctl(self->fd, EPOLL_CTL_ADD, fd, &event) < 0) return PyErr_SetFromErrno(PyExc_OSError);
+    self->other = fd;
+    Py_RETURN_NONE;
+}
+
+static PyObject *poller_wait(Poller *self, PyObject *number) {
+    double seconds = PyFloat_AsDouble(number);
+    if (seconds == -1 && PyErr_Occurred()) return NULL;
+    double until = monotonic() + seconds;
+    struct epoll_event ready[BATCH];
+    int over = 0, failed = 0;
+    Py_INCREF(self);
+    called = 0;
+    while (self->fd >= 0 && !over && !failed && !called) {
+        double left = seconds < 0 ? -1 : until - monotonic();
+        /* Rounded up, as the event loop does: a timer must not be looked at before its time. */
+        int milliseconds = seconds < 0 ? -1 : left <= 0 ? 0 : left > LONGEST ? (int)LONGEST * 1000 : (int)(left * 1e3 + 0.999);
+        int fd = self->fd, count;
+        Py_BEGIN_ALLOW_THREADS
+        count = epoll_wait(fd, ready, BATCH, milliseconds);
+        Py_END_ALLOW_THREADS
+        /* Its time is up, or a signal came. */
+        if (count <= 0) break;
+        for (int at = 0; at < count; at++) over |= ready[at].data.fd == self->other;
+        failed = read_ready(self, ready, count) < 0;
+        over |= seconds >= 0 && monotonic() >= until;
     }
     Py_DECREF(self);
     if (failed) return NULL;
@@ -1005,6 +1058,8 @@ static PyMethodDef poller_methods[] = {
     {"add", (PyCFunction)poller_add, METH_VARARGS, NULL},
     {"remove", (PyCFunction)poller_remove, METH_O, NULL},
     {"serve", (PyCFunction)poller_serve, METH_NOARGS, NULL},
+    {"follow", (PyCFunction)poller_follow, METH_O, NULL},
+    {"wait", (PyCFunction)poller_wait, METH_O, NULL},
     {"fileno", (PyCFunction)poller_fileno, METH_NOARGS, NULL},
     {"close", (PyCFunction)poller_close, METH_NOARGS, NULL},
     {NULL},

@@ -25,7 +25,7 @@ __all__ = ["CAN_POLL", "NAME", "Forwarder", "Poller", "Reader", "choose", "load_
 
 _LOG = logging.getLogger(__name__)
 # INTERFACE of _forwarding.c: raised in both when what one asks of the other changes.
-_INTERFACE = 1
+_INTERFACE = 2
 # Without epoll (not Linux) every socket is watched by the event loop itself.
 CAN_POLL = hasattr(select, "epoll")
 

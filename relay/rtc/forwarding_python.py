@@ -300,7 +300,7 @@ class Reader:
 
 
 class Poller:
-    """Serves every ready reader in one callback of the event loop, which watches `fileno()`."""
+    """Serves every ready reader: in one callback of an event loop that watches `fileno()`, or in its `wait`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -339,6 +339,20 @@ class Poller:
                     reader.read()
             if len(ready) == 0:
                 return
+
+    def follow(self, fd: int) -> None:
+        """Have `wait` return when this descriptor is ready: whatever else the event loop waits for."""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long (below 0: for ever) in place of the event loop, and serve each reader that is ready meanwhile.
+
+        Returns as soon as there may be something else to do. The compiled one stays for packets that need nobody else.
+        """
+        for fd, _ in self._epoll.poll(None if seconds < 0 else seconds, _BATCH):
+            reader = self._readers.get(fd)
+            if reader is not None:
+                reader.read()
 
     def close(self) -> None:
         """Free the descriptor, forget every reader."""

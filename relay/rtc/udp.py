@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from relay.core.rtp import DropCause
 from relay.core.stun import Address
+from relay.event_loop import MediaLoop
 from relay.rtc import forwarding
 from relay.rtc.packet import Datagram
 from relay.rtc.shared_port import join, lead
@@ -136,7 +137,11 @@ def _watch(loop: asyncio.AbstractEventLoop, fd: int, reader: forwarding.Reader) 
     if poller is None:
         poller = forwarding.Poller()
         # First, because the system may refuse: a poller that nobody watches would make every later socket deaf.
-        loop.add_reader(poller.fileno(), poller.serve)
+        if isinstance(loop, MediaLoop):
+            poller.follow(loop.fileno())
+            loop.wait_with(poller.wait)
+        else:
+            loop.add_reader(poller.fileno(), poller.serve)
         _POLLERS[loop] = poller
     try:
         poller.add(fd, reader)
@@ -158,7 +163,10 @@ def _dismiss_idle(loop: asyncio.AbstractEventLoop, poller: forwarding.Poller) ->
     """Close a poller with the last socket, so that a loop that ends leaves nothing open."""
     if not len(poller):
         del _POLLERS[loop]
-        loop.remove_reader(poller.fileno())
+        if isinstance(loop, MediaLoop):
+            loop.wait_with(None)
+        else:
+            loop.remove_reader(poller.fileno())
         poller.close()
 
 

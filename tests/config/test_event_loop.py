@@ -32,10 +32,10 @@ def test_without_it_asyncios_own_does(monkeypatch):
     seen = []
 
     async def main():
-        seen.append(type(asyncio.get_running_loop()).__module__)
+        seen.append(type(asyncio.get_running_loop()))
 
     event_loop.run(main())
-    assert seen[0].startswith("asyncio.")
+    assert seen == [event_loop.MediaLoop]
 
 
 def test_no_thread_is_started_while_it_runs():

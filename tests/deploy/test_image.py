@@ -80,10 +80,10 @@ def test_both_stages_stand_on_the_base_that_was_asked_for():
     assert tuple(map(int, version.groups())) >= (3, 11)
 
 
-def test_what_speaks_to_a_shared_store_and_the_faster_loop_are_in_it():
+def test_what_speaks_to_a_shared_store_is_in_it():
     (_image, _digest, extras) = instructions("ARG")
     wanted = set(re.fullmatch(r"EXTRAS=\[(.*)\]", extras)[1].split(","))
-    assert {"postgres", "redis", "uvloop"} <= wanted <= set(PROJECT["project"]["optional-dependencies"])
+    assert {"postgres", "redis"} <= wanted <= set(PROJECT["project"]["optional-dependencies"])
 
 
 def test_it_is_told_as_the_relay_is():
