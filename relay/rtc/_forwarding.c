@@ -999,20 +999,24 @@ static PyObject *poller_wait(Poller *self, PyObject *number) {
     if (seconds == -1 && PyErr_Occurred()) return NULL;
     double until = monotonic() + seconds;
     struct epoll_event ready[BATCH];
-    int over = 0, failed = 0;
+    /* Once there is something else to do, packets have as many rounds before it as with serve(). */
+    int rounds = ROUNDS, over = 0, failed = 0;
     Py_INCREF(self);
     called = 0;
-    while (self->fd >= 0 && !over && !failed && !called) {
-        double left = seconds < 0 ? -1 : until - monotonic();
+    while (self->fd >= 0 && !failed && (!(over || called) || --rounds)) {
+        double left = over || called ? 0 : seconds < 0 ? seconds : until - monotonic();
         /* Rounded up, as the event loop does: a timer must not be looked at before its time. */
-        int milliseconds = seconds < 0 ? -1 : left <= 0 ? 0 : left > LONGEST ? (int)LONGEST * 1000 : (int)(left * 1e3 + 0.999);
+        int milliseconds = left < 0 && seconds < 0 ? -1 : left <= 0 ? 0 : left > LONGEST ? (int)LONGEST * 1000 : (int)(left * 1e3 + 0.999);
         int fd = self->fd, count;
         Py_BEGIN_ALLOW_THREADS
         count = epoll_wait(fd, ready, BATCH, milliseconds);
         Py_END_ALLOW_THREADS
         /* Its time is up, or a signal came. */
         if (count <= 0) break;
-        for (int at = 0; at < count; at++) over |= ready[at].data.fd == self->other;
+        int others = 0;
+        for (int at = 0; at < count; at++) others |= ready[at].data.fd == self->other;
+        over |= others;
+        if (others && count == 1) break;
         failed = read_ready(self, ready, count) < 0;
         over |= seconds >= 0 && monotonic() >= until;
     }

@@ -327,18 +327,7 @@ class Poller:
 
     def serve(self) -> None:
         """Let each ready reader read, a bounded number of times."""
-        readers = self._readers
-        for _ in range(_ROUNDS):
-            if self._epoll.closed:
-                # The last socket was closed by what it had read.
-                return
-            ready = self._epoll.poll(0, _BATCH)
-            for fd, _ in ready:
-                reader = readers.get(fd)
-                if reader is not None:
-                    reader.read()
-            if len(ready) == 0:
-                return
+        self.wait(0.0)
 
     def follow(self, fd: int) -> None:
         """Have `wait` return when this descriptor is ready: whatever else the event loop waits for."""
@@ -349,10 +338,21 @@ class Poller:
 
         Returns as soon as there may be something else to do. The compiled one stays for packets that need nobody else.
         """
-        for fd, _ in self._epoll.poll(None if seconds < 0 else seconds, _BATCH):
-            reader = self._readers.get(fd)
-            if reader is not None:
-                reader.read()
+        timeout = None if seconds < 0 else seconds
+        for _ in range(_ROUNDS):
+            if self._epoll.closed:
+                # The last socket was closed by what it had read.
+                return
+            served = False
+            for fd, _ in self._epoll.poll(timeout, _BATCH):
+                # Asked for anew each time: a callback may have removed it.
+                reader = self._readers.get(fd)
+                if reader is not None:
+                    served = True
+                    reader.read()
+            if not served:
+                return
+            timeout = 0
 
     def close(self) -> None:
         """Free the descriptor, forget every reader."""
