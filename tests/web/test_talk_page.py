@@ -47,9 +47,10 @@ async def test_conversation_from_start_to_stop(page, stage):
 
     await expect(page.locator("#meter-you")).to_have_attribute("data-level", SOME_LEVEL, timeout=10_000)
     await expect(page.locator("#meter-model")).to_have_attribute("data-level", SOME_LEVEL, timeout=10_000)
-    yours, theirs = page.locator("[data-speaker=you]").first, page.locator("[data-speaker=model]").first
-    await expect(yours).to_contain_text("seconds of speech", timeout=10_000)
-    await expect(theirs).to_contain_text("You spoke for", timeout=10_000)
+    await expect(page.locator("[data-speaker=you]").first).to_contain_text("seconds of speech", timeout=10_000)
+    # On a busy machine a pause in what is heard may interrupt the first answer.
+    theirs = page.locator("[data-speaker=model]", has_text="You spoke for").first
+    await expect(theirs).to_be_visible(timeout=30_000)
     await expect(page.locator("[data-stat=roundTrip]")).to_have_text(re.compile(r"^\d+ ms$"))
     await expect(page.locator("[data-stat=lossIn]")).to_have_text(re.compile(r"^0\.0 % \(0 in all\)$"))
     await expect(page.locator("[data-stat=jitterIn]")).to_have_text(re.compile(r"^\d+\.\d ms$"))
