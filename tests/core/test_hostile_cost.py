@@ -74,6 +74,9 @@ class Quiet:
     def tell(self, fact):
         self.told = fact
 
+    def on_first_audio(self, leg):
+        raise AssertionError(leg)
+
     def end(self, reason, detail=""):
         self.ended.append(reason)
 
