@@ -971,20 +971,6 @@ static int read_ready(Poller *self, const struct epoll_event *ready, int count) 
     return failed ? -1 : 0;
 }
 
-static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) {
-    struct epoll_event ready[BATCH];
-    int failed = 0;
-    Py_INCREF(self);
-    for (int round = 0; round < ROUNDS && self->fd >= 0 && !failed; round++) {
-        int count = epoll_wait(self->fd, ready, BATCH, 0);
-        if (count <= 0) break;
-        failed = read_ready(self, ready, count) < 0;
-    }
-    Py_DECREF(self);
-    if (failed) return NULL;
-    Py_RETURN_NONE;
-}
-
 static PyObject *poller_follow(Poller *self, PyObject *number) {
     int fd = PyObject_AsFileDescriptor(number);
     if (fd < 0) return NULL;
@@ -994,12 +980,11 @@ static PyObject *poller_follow(Poller *self, PyObject *number) {
     Py_RETURN_NONE;
 }
 
-static PyObject *poller_wait(Poller *self, PyObject *number) {
-    double seconds = PyFloat_AsDouble(number);
-    if (seconds == -1 && PyErr_Occurred()) return NULL;
+/* Wait so long, below 0 for ever, and serve meanwhile; see wait() in forwarding_python. */
+static PyObject *wait_and_serve(Poller *self, double seconds) {
     double until = monotonic() + seconds;
     struct epoll_event ready[BATCH];
-    /* Once there is something else to do, packets have as many rounds before it as with serve(). */
+    /* Once there is something else to do, packets have some rounds before it. */
     int rounds = ROUNDS, over = 0, failed = 0;
     Py_INCREF(self);
     called = 0;
@@ -1024,6 +1009,13 @@ static PyObject *poller_wait(Poller *self, PyObject *number) {
     if (failed) return NULL;
     Py_RETURN_NONE;
 }
+
+static PyObject *poller_wait(Poller *self, PyObject *number) {
+    double seconds = PyFloat_AsDouble(number);
+    return seconds == -1 && PyErr_Occurred() ? NULL : wait_and_serve(self, seconds);
+}
+
+static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) { return wait_and_serve(self, 0); }
 
 static PyObject *poller_fileno(Poller *self, PyObject *Py_UNUSED(nothing)) { return PyLong_FromLong(self->fd); }
 
