@@ -45,7 +45,7 @@ class KeepWarm:
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc}"
         self._used[origin] = self._loop.time()
-        self._later(origin)
+        self._later(origin, self._warmth.refresh_seconds)
 
     async def close(self) -> None:
         """Stop; may be called twice."""
@@ -57,19 +57,21 @@ class KeepWarm:
             task.cancel()
         await asyncio.gather(*self._refreshing, return_exceptions=True)
 
-    def _later(self, origin: str) -> None:
-        if (timer := self._timers.pop(origin, None)) is not None:
-            timer.cancel()
-        if not self._closed:
-            self._timers[origin] = self._loop.call_later(self._warmth.refresh_seconds, self._due, origin)
+    def _later(self, origin: str, seconds: float) -> None:
+        """Look in so many seconds; a timer that runs is left: it looks at what was used meanwhile."""
+        if not self._closed and origin not in self._timers:
+            self._timers[origin] = self._loop.call_later(seconds, self._due, origin)
 
     def _due(self, origin: str) -> None:
         del self._timers[origin]
-        if self._loop.time() - self._used[origin] < self._warmth.in_use_seconds:
+        idle = self._loop.time() - self._used[origin]
+        if idle < self._warmth.refresh_seconds:
+            self._later(origin, self._warmth.refresh_seconds - idle)
+        elif idle < self._warmth.in_use_seconds:
             task = asyncio.create_task(self._run(origin), name="keep a connection to the service warm")
             self._refreshing.add(task)
             task.add_done_callback(self._refreshing.discard)
 
     async def _run(self, origin: str) -> None:
         if await self._refresh(origin):
-            self._later(origin)
+            self._later(origin, self._warmth.refresh_seconds)
