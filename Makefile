@@ -33,7 +33,7 @@ help:
 	@echo "make soak    see whether the relay grows while sessions come and go (SOAK_SECONDS=600)"
 	@echo "make bench-events, bench-network   what judging and carrying events costs; a thousand idle sessions, an attack"
 
-$(STAMP): pyproject.toml hatch_build.py relay/rtc/_forwarding.c
+$(STAMP): pyproject.toml hatch_build.py $(wildcard relay/rtc/forwarding_c/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

@@ -1,4 +1,4 @@
-"""Builds the compiled forwarder (`relay/rtc/_forwarding.c`) into the wheel, or in place for an editable install.
+"""Builds the compiled forwarder (`relay/rtc/forwarding_c/`) into the wheel, or in place for an editable install.
 
 It is optional: where there is no Linux, compiler or Python header the package is built without it and says so; the
 forwarder in Python serves then.
@@ -16,7 +16,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODULE = "relay.rtc._forwarding"
-SOURCE = "relay/rtc/_forwarding.c"
+DIRECTORY = "relay/rtc/forwarding_c"
+# Named, not searched for: one that is missing is then an error, not a library without it.
+SOURCES = ["forwarder.c", "module.c", "poller.c", "reader.c"]
 FLAGS = [
     "-O2",
     "-std=c11",
@@ -25,6 +27,8 @@ FLAGS = [
     "-Wextra",
     "-Wno-missing-field-initializers",
     "-fno-strict-aliasing",
+    # What its files share is not for other libraries.
+    "-fvisibility=hidden",
 ]
 
 
@@ -46,12 +50,12 @@ class ForwarderHook(BuildHookInterface):  # type: ignore[type-arg]
             self.app.display_warning(f"The compiled forwarder was not built; the one in Python serves. {error}")
             return
         if version == "editable":
-            target = Path(self.root, SOURCE).with_name(built.name)
+            target = Path(self.root, DIRECTORY).with_name(built.name)
             # Replaced, not overwritten: a process may run with the old one.
             target.unlink(missing_ok=True)
             target.write_bytes(built.read_bytes())
             return
-        build_data["force_include"][str(built)] = str(Path(SOURCE).with_name(built.name))
+        build_data["force_include"][str(built)] = str(Path(DIRECTORY).with_name(built.name))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
@@ -66,7 +70,8 @@ def compiled(root: Path, scratch: str) -> Path:
     from setuptools import Distribution, Extension  # noqa: PLC0415 - without it there is a warning, no failure
     from setuptools.command.build_ext import build_ext  # noqa: PLC0415
 
-    extension = Extension(MODULE, [str(root / SOURCE)], extra_compile_args=FLAGS)
+    sources = [str(root / DIRECTORY / name) for name in SOURCES]
+    extension = Extension(MODULE, sources, extra_compile_args=FLAGS)
     command = build_ext(Distribution({"name": "realtime-relay", "ext_modules": [extension]}))
     command.build_lib, command.build_temp = scratch, scratch
     command.ensure_finalized()

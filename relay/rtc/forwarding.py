@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["CAN_POLL", "NAME", "Forwarder", "Poller", "Reader", "choose", "load_native"]
 
 _LOG = logging.getLogger(__name__)
-# INTERFACE of _forwarding.c: raised in both when what one asks of the other changes.
+# INTERFACE of forwarding_c/module.c: raised in both when what one asks of the other changes.
 _INTERFACE = 2
 # Without epoll (not Linux) every socket is watched by the event loop itself.
 CAN_POLL = hasattr(select, "epoll")

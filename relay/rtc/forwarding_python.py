@@ -1,6 +1,6 @@
 """The forwarder in Python: datagram in, one packet's way through one leg, datagram out.
 
-`_forwarding.c` does the same with the same names, drop causes and numbers; where the two differ, one is wrong.
+`forwarding_c/` does the same with the same names, drop causes and numbers; where the two differ, one is wrong.
 """
 
 from __future__ import annotations

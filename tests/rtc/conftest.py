@@ -1,19 +1,25 @@
-"""Two legs that talk to each other: real DTLS, SRTP and SCTP over a network that a test can cut, bend or look into."""
+"""Two legs that talk to each other: real DTLS, SRTP and SCTP over a network that a test can cut, bend or look into.
+
+And what tests of a port shared with workers have in common.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from support.outposts import Peer, Relay
 
 from relay.core.lifecycle import LegName, SessionLimits
 from relay.core.rtp import DatagramKind, classify
 from relay.core.sdp import parse_answer, parse_offer
 from relay.core.sdp_build import LocalCandidate, LocalTransport, build_answer, build_service_offer
-from relay.rtc import forwarding
+from relay.rtc import forwarding, udp
 from relay.rtc.dtls import SharedCertificate, fingerprint_of
 from relay.rtc.leg import Leg, LegFault
 
@@ -146,6 +152,32 @@ def make_leg():
         return Leg(name, ssrc, certificate, limits or SessionLimits(), listener or Heard())
 
     return make
+
+
+@pytest.fixture
+async def relay():
+    """A public port and its two workers."""
+    made = Relay()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def peer(relay):
+    """A browser in front of it."""
+    made = Peer(relay)
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture
+def no_sockets(monkeypatch):
+    """The system has no more descriptors for workers."""
+
+    def refuse(host: str, port: int) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(udp, "join", refuse)
 
 
 def _local(leg: Leg, setup: str, *addresses: tuple[str, int]) -> LocalTransport:

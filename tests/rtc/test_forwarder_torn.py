@@ -12,27 +12,12 @@ import socket
 from collections import Counter
 from struct import pack
 
-import pylibsrtp
 import pytest
+from support.srtp import PAYLOAD_TYPE, contexts, peer_session
 
 from relay.rtc import forwarding
-from relay.rtc.packet import SrtpContext
 
-PAYLOAD_TYPE = 111
 PLACES = 4
-
-
-def session(key: bytes, direction: int) -> pylibsrtp.Session:
-    policy = pylibsrtp.Policy(key=key, ssrc_type=direction, srtp_profile=pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_128_GCM)
-    policy.allow_repeat_tx = True
-    return pylibsrtp.Session(policy)
-
-
-def contexts() -> tuple[SrtpContext, SrtpContext]:
-    return (
-        SrtpContext(session(b"i" * 28, pylibsrtp.Policy.SSRC_ANY_INBOUND)),
-        SrtpContext(session(b"o" * 28, pylibsrtp.Policy.SSRC_ANY_OUTBOUND)),
-    )
 
 
 class Torn:
@@ -171,7 +156,7 @@ ACTIONS = (
 def torn_log(seed: int) -> list[object]:
     """All that happened, and what was counted after each step."""
     torn = Torn(seed)
-    protect = session(b"i" * 28, pylibsrtp.Policy.SSRC_ANY_OUTBOUND).protect
+    protect = peer_session().protect
     for step in range(400):
         with contextlib.suppress(ZeroDivisionError):
             torn.act()

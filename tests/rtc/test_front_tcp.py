@@ -10,8 +10,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from support.active_tcp import active_tcp
 from support.checks import CLIENT_HELLO, RTCP, RTP, Taken, check
-from support.outposts import Relay
-from support.resources import settled
+from support.outposts import Relay, until
 from support.tcp_client import TcpClient
 
 from relay.core.framing import frame
@@ -48,10 +47,6 @@ async def connect(relay):
     yield dial
     for each in made:
         each.close()
-
-
-async def until(wanted) -> None:
-    assert not await settled(lambda: not wanted())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -1,4 +1,7 @@
-"""A main process and its workers on one event loop: real sockets, and between them messages that keep their order."""
+"""A main process and its workers on one event loop: real sockets, and between them messages that keep their order.
+
+And a browser's socket, which speaks to them.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from aioice import stun
+
 from relay.core.stun import Address
 from relay.rtc.endpoint import Endpoint
 from relay.rtc.front import Front
 from relay.rtc.ice_lite import IceLiteAgent
 from relay.rtc.outpost import Outpost
 from relay.rtc.tcp import TcpListener
-from support.checks import Taken
+from support.checks import Taken, check
+from support.resources import settled
 
 
 class Clock:
@@ -124,3 +130,54 @@ class Relay:
             worker.die()
         self.listener.close()
         self.endpoint.close()
+
+    def holders(self) -> dict[tuple[int, Address], Any]:
+        """Which worker has which address."""
+        return {place: session.taker for place, session in self.front._held.items()}
+
+
+class Peer:
+    """A browser's UDP socket."""
+
+    def __init__(self, relay: Relay, host: str = "127.0.0.1") -> None:
+        to = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.socket = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setblocking(False)
+        self.socket.bind((to, 0))
+        self._relay = (to, relay.endpoint.port)
+
+    @property
+    def address(self) -> Address:
+        return self.socket.getsockname()
+
+    def send(self, *datagrams: bytes) -> None:
+        for each in datagrams:
+            self.socket.sendto(each, self._relay)
+
+    async def read(self) -> bytes:
+        datagram, source = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(self.socket, 2048), 5)
+        assert source[:2] == self._relay
+        return datagram
+
+    async def proves(self, agent: IceLiteAgent, **more: Any) -> None:
+        """Send a check and wait for the answer, from the public port."""
+        self.send(check(agent, **more))
+        answer = stun.parse_message(await self.read())
+        assert answer.message_class is stun.Class.RESPONSE
+        assert answer.attributes["XOR-MAPPED-ADDRESS"] == self.address[:2]
+
+
+async def until(wanted: Callable[[], Any]) -> None:
+    assert not await settled(lambda: not wanted())
+
+
+async def heard() -> None:
+    """Let the main process hear what workers told it until now."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def turns(number: int = 20) -> None:
+    """Let sockets be read and messages arrive."""
+    for _ in range(number):
+        await asyncio.sleep(0)
