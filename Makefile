@@ -3,20 +3,23 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-WORKERS ?= 2
+# Processes of the tests: more than cores, because many of them wait. Browsers do not share a core well.
+WORKERS ?= 4
+BROWSER_WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 600
 # make bench BENCH=quick GO_RELAY=/path/to/program UPDATE=1 BENCH_NICE=-10
 BENCH_OPTIONS := $(if $(filter quick,$(BENCH)),--quick) $(if $(GO_RELAY),--go "$(GO_RELAY)") $(if $(UPDATE),--update) \
 	$(if $(BENCH_NICE),--nice $(BENCH_NICE))
 
-.PHONY: demo run test network stores contract long operations monitoring deployment check static bench bench-events bench-network soak fuzz format \
+.PHONY: demo run test browsers network stores contract long operations monitoring deployment check static bench bench-events bench-network soak fuzz format \
 	clean help
 
 help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
 	@echo "             (make demo PORT=0: on any free port; 8080 unless given)"
-	@echo "make test    install, run every test but those of networks, stores, contract and operations"
+	@echo "make test    install, run every test that is quick: five minutes on two cores"
+	@echo "make browsers   drive every page in a real browser"
 	@echo "make network run sessions through networks that block, lose, delay and translate (needs root)"
 	@echo "make stores  run what keeps things on a real PostgreSQL and Redis"
 	@echo "make contract   ask the admin API whatever its description allows"
@@ -47,8 +50,10 @@ run: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not network and not operations and not stores and not contract and not long"
-	# Apart, and with no more of them than cores: real sound in real time does not share a core well.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "browser and not network"
+	$(BIN)/python -m pytest -n $(BROWSER_WORKERS) --dist loadfile -m smoke
+
+browsers: $(STAMP)
+	$(BIN)/python -m pytest -n $(BROWSER_WORKERS) --dist loadfile --no-loadscope-reorder -m "browser and not network"
 
 network: $(STAMP)
 	$(BIN)/python -m pytest -m network

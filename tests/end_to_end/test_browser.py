@@ -155,6 +155,7 @@ async def test_v250_a_page_of_the_preview_sample(page, protocol):
         assert transcript > 0
 
 
+@pytest.mark.smoke
 async def test_a_page_of_the_ga_doors(page):
     async with sample_pages() as origin, relay_for(origin) as world:
         query = urlencode(

@@ -90,6 +90,7 @@ async def publish(opened: Console, note: str = "") -> None:
     await opened.confirm(note=note)
 
 
+@pytest.mark.smoke
 async def test_a_policy_published_in_the_console_reaches_a_live_session(browser, tmp_path):
     async with governed(tmp_path) as (world, office), owner_of(browser, office) as opened, talking(world):
         page = opened.page

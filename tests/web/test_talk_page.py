@@ -41,6 +41,7 @@ async def test_key_of_the_link_is_taken_and_leaves_the_address_bar(page, stage):
     assert await page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
 
 
+@pytest.mark.smoke
 async def test_conversation_from_start_to_stop(page, stage):
     await start(page)
     assert stage.mints == ['{"session":{"type":"realtime"}}']
