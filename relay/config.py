@@ -285,6 +285,8 @@ def _contradictions(settings: Settings) -> list[str]:
             )
     if upstream.auth is UpstreamAuth.ENTRA and upstream.protocol is UpstreamProtocol.OPENAI:
         found.append("upstream.auth: entra is Azure's; with protocol openai use auth: key")
+    if upstream.auth is UpstreamAuth.ENTRA and "upstream.api_key" in settings.origins:
+        found.append("upstream.auth: entra asks with an identity, and upstream.api_key is set: keep one of them")
     if "policy.documents" in settings.origins and "policy.instructions" in settings.origins:
         found.append(
             "policy.documents (RELAY_POLICIES) takes the place of policy.instructions (RELAY_INSTRUCTIONS): "

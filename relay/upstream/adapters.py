@@ -144,10 +144,17 @@ class _Gate:
 
     async def call(self, url: str, key: ServiceKey, offer: str) -> ServiceCall:
         headers = {"Authorization": f"Bearer {key.value}", "Content-Type": "application/sdp"}
-        reply = await self._http.post(
-            Post(Operation.CALL, url, headers, offer.encode(), SDP_MAX_BYTES, (key.value, offer))
-        )
-        return ServiceCall(_sdp(reply), _call_id(reply.location), reply.request_id, reply.region)
+        locations: list[str | None] = []
+        private = (key.value, offer)
+        try:
+            reply = await self._http.post(
+                Post(Operation.CALL, url, headers, offer.encode(), SDP_MAX_BYTES, private, locations.append)
+            )
+            answer = _sdp(reply)
+        except ServiceError as error:
+            error.call_id = next(map(_call_id, locations), None)
+            raise
+        return ServiceCall(answer, _call_id(reply.location), reply.request_id, reply.region)
 
     async def hang_up(self, url: str) -> None:
         headers = await self._own_headers(Operation.HANG_UP)
@@ -215,7 +222,7 @@ def _sdp(reply: Reply) -> str:
     except UnicodeDecodeError:
         answer = ""
     if not answer.startswith("v=0"):
-        raise _invalid(Operation.CALL, reply, "the answer is no SDP", _call_id(reply.location))
+        raise _invalid(Operation.CALL, reply, "the answer is no SDP")
     return answer
 
 
@@ -228,8 +235,7 @@ def _call_id(location: str | None) -> str | None:
     return last if _CALL_ID.fullmatch(last) else None
 
 
-def _invalid(operation: Operation, reply: Reply, detail: str, call_id: str | None = None) -> ServiceError:
+def _invalid(operation: Operation, reply: Reply, detail: str) -> ServiceError:
     return ServiceError(
-        ServiceRefusal.INVALID_ANSWER, operation, detail, status=reply.status, request_id=reply.request_id,
-        call_id=call_id,
-    )  # fmt: skip
+        ServiceRefusal.INVALID_ANSWER, operation, detail, status=reply.status, request_id=reply.request_id
+    )

@@ -18,7 +18,7 @@ from relay.upstream.refusals import read_refusal, request_id, safe_id, scrub
 from relay.upstream.service import Operation, ServiceError, ServiceRefusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 CONNECTIONS_MAX = 64
 CONNECT_SECONDS = 5.0
@@ -31,7 +31,10 @@ _REPEATABLE = frozenset({Operation.MINT, Operation.HANG_UP})
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A request; `private` are texts of it that no error may repeat, `answer_max_bytes` bounds a success's body."""
+    """A request; `private` are texts of it that no error may repeat, `answer_max_bytes` bounds a success's body.
+
+    `accepted` gets a success's `Location` before its body is read: what was made by then is there, whatever follows.
+    """
 
     operation: Operation
     url: str
@@ -39,6 +42,7 @@ class Post:
     body: bytes = field(repr=False)
     answer_max_bytes: int
     private: tuple[str, ...] = field(default=(), repr=False)
+    accepted: Callable[[str | None], object] = field(default=lambda _: None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ class ServiceHttp:
             if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 refusal = await _read_error(response)
                 raise read_refusal(post.operation, response.status, response.headers, refusal, post.private)
+            location = response.headers.get("location")
+            post.accepted(location)
             body = await _read(response, post.answer_max_bytes)
             if body is None:
                 raise ServiceError(
@@ -148,7 +154,7 @@ class ServiceHttp:
             return Reply(
                 response.status,
                 body,
-                response.headers.get("location"),
+                location,
                 request_id(response.headers),
                 safe_id(response.headers.get("x-ms-region")),
             )

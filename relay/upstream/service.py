@@ -38,7 +38,7 @@ class ServiceError(Exception):
 
     `detail` is for the log: bounded, one line, without credentials and without anything the relay sent. `status` and
     `request_id` are None when no answer arrived; `retry_after_ms` lies in 0 to 3,600,000. `call_id` is of a call that
-    the service accepted with an answer that is none: it lives, and is to be hung up.
+    the service accepted with an answer that is of no use: it lives, and is to be hung up.
     """
 
     def __init__(

@@ -127,11 +127,13 @@ def test_openai_needs_no_endpoint_and_knows_no_entra():
     assert "Azure" in problems(environ | {"RELAY_UPSTREAM_AUTH": "entra"})[0]
 
 
-def test_entra_needs_no_key():
+def test_entra_needs_no_key_and_stands_beside_none():
     environ = {name: MINIMAL[name] for name in MINIMAL if name != "RELAY_UPSTREAM_API_KEY"}
     settings = load_settings(None, environ | {"RELAY_UPSTREAM_AUTH": "entra"})
     settings.require_servable()
     assert settings.upstream.auth is UpstreamAuth.ENTRA
+    [problem] = problems(MINIMAL | {"RELAY_UPSTREAM_AUTH": "entra"})
+    assert "keep one of them" in problem
 
 
 def test_what_is_missing_to_serve_is_told_at_once_with_names():

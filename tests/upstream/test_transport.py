@@ -199,6 +199,41 @@ async def test_a_refusal_that_breaks_off_keeps_its_status(connect):
     assert (error.refusal, error.retry_after_ms) == (R.RATE_LIMITED, 2000)
 
 
+ACCEPTED = b"HTTP/1.1 201 Created\r\nlocation: /openai/v1/realtime/calls/rtc_7\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"content-length: 100\r\n\r\nv=0", id="breaks off"),
+        pytest.param(b"content-length: 70000\r\n\r\n" + b"v=0\n" * 17_500, id="is too long"),
+        pytest.param(b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nv=0\n", id="is not what it says"),
+    ],
+)
+async def test_a_call_that_was_accepted_is_known_whatever_becomes_of_its_answer(connect, answer):
+    async with raw_server(ACCEPTED + answer) as url:
+        error = await refusal(connect(endpoint=url), "call")
+    assert (error.refusal, error.call_id) == (R.INVALID_ANSWER, "rtc_7")
+
+
+async def test_a_call_that_was_accepted_is_known_when_its_answer_does_not_come(service, connect):
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=201, headers={"location": "/calls/rtc_7"})
+        await response.prepare(request)
+        await response.write(b"v=0")
+        return await asyncio.Future()
+
+    service.handler = half
+    error = await refusal(connect(timeout_seconds=0.2), "call")
+    assert (error.refusal, error.call_id) == (R.TIMEOUT, "rtc_7")
+
+
+async def test_a_refused_call_is_none(connect):
+    async with raw_server(ACCEPTED.replace(b"201 Created", b"429 Slow") + b"content-length: 0\r\n\r\n") as url:
+        error = await refusal(connect(endpoint=url), "call")
+    assert (error.refusal, error.call_id) == (R.RATE_LIMITED, None)
+
+
 async def test_a_certificate_nobody_vouches_for(other_service, serve_more, connect, tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path / "server.pem"))
