@@ -34,6 +34,8 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _PING_SECONDS = 5.0
+# Which setting named a file is not known here.
+_FILE = "store.url (or relay.db in state.directory)"
 
 
 class Store:
@@ -177,13 +179,13 @@ def _make_private(file: Path) -> None:
             with contextlib.suppress(PermissionError):
                 file.chmod(0o600)
     except OSError as error:
-        raise ConfigError(f"store.url: {file} cannot be opened: {error.strerror}") from None
+        raise ConfigError(f"{_FILE}: {file} cannot be opened: {error.strerror}") from None
 
 
 def _unusable(database: Database, error: StoreError) -> ConfigError:
     # A file that cannot be used stays so; a server may only be away.
-    kind = ConfigError if database.is_sqlite else UnreachableError
-    return kind(f"store.url: {_place(database)} cannot be used: {error}")
+    kind, setting = (ConfigError, _FILE) if database.is_sqlite else (UnreachableError, "store.url")
+    return kind(f"{setting}: {_place(database)} cannot be used: {error}")
 
 
 def _place(database: Database) -> str:
