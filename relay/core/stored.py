@@ -21,6 +21,9 @@ FILES_MOST_BYTES = 8_388_608
 AUDIT_BODY_MOST_BYTES = 65_536
 SESSION_BODY_MOST_BYTES = 65_536
 TIMELINE_MOST_BYTES = 262_144
+# A store in memory keeps so many of the newest: it shares the memory with the sessions that run.
+MEMORY_SESSIONS = 1_000
+MEMORY_DECISIONS = 10_000
 # The rows of one search.
 PAGE_MOST = 500
 # The keys of one list.

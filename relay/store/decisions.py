@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from relay.core.decision_chain import DecisionRecord
-from relay.core.stored import DecisionRow, StoreOperation
+from relay.core.stored import MEMORY_DECISIONS, DecisionRow, StoreOperation
 from relay.store.database import Database
 from relay.store.fitting import between, fitted, number, rows_asked, same_texts
 from relay.store.tables import DECISIONS as TABLE
@@ -31,6 +31,9 @@ class Decisions:
 
         def work(connection: Connection) -> None:
             connection.execute(insert(TABLE), [_values(record) for record in records])
+            if self._database.in_memory:
+                newest = select(func.max(TABLE.c.number)).scalar_subquery()
+                connection.execute(delete(TABLE).where(TABLE.c.number <= newest - MEMORY_DECISIONS))
 
         await self._database.run(work, operation=_DECISIONS)
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, or_, select
+from sqlalchemy import Connection, Row, and_, delete, or_, select
 
 from relay.core.stored import (
+    MEMORY_SESSIONS,
     SESSION_BODY_MOST_BYTES,
     TIMELINE_MOST_BYTES,
     SessionPage,
@@ -23,6 +24,7 @@ from relay.store.upsert import insert_for
 
 _LISTED = tuple(column for column in TABLE.c if column.name != "timeline")
 _SESSIONS = StoreOperation.SESSIONS
+_TOO_MANY = select(TABLE.c.id).order_by(TABLE.c.ended_at.desc(), TABLE.c.id.desc()).offset(MEMORY_SESSIONS)
 
 
 class SessionRecords:
@@ -42,6 +44,8 @@ class SessionRecords:
 
         def work(connection: Connection) -> None:
             connection.execute(insert_for(connection, TABLE).on_conflict_do_nothing(), [_values(row) for row in rows])
+            if self._database.in_memory:
+                connection.execute(delete(TABLE).where(TABLE.c.id.in_(_TOO_MANY)))
 
         await self._database.run(work, operation=_SESSIONS)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import func, select
 
 from relay.core.decision_chain import DecisionRecord
-from relay.core.stored import SessionRow, UsageBy, UsageDelta
-from relay.store import RetentionDays
+from relay.core.stored import MEMORY_DECISIONS, MEMORY_SESSIONS, SessionRow, UsageBy, UsageDelta
+from relay.store import RetentionDays, open_store
 from relay.store.retention import Deleted, Retention
+from relay.store.tables import DECISIONS, SESSIONS
 
 DAY = 86_400.0
 
@@ -30,3 +32,27 @@ async def test_what_is_older_than_its_days_is_deleted(store, clock, days, kept):
     assert len(await store.decisions.search()) == kept[1]
     assert len(await store.usage.report("2027-01-01", "2027-02-01", None, UsageBy.DAY)) == kept[2]
     assert await retention.delete_old() == Deleted()
+
+
+async def count(store, table) -> int:
+    return await store.database.run(
+        lambda connection: connection.execute(select(func.count()).select_from(table)).scalar()
+    )
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_memory_holds_the_newest_alone(tmp_path, durable):
+    """Else a relay without a directory would grow for as long as it runs."""
+    store = await open_store(f"sqlite:///{tmp_path}/relay.db" if durable else "sqlite://")
+    sessions = [SessionRow(f"rs_{at}", "t", "s", "p", "r", 0.0, float(at)) for at in range(MEMORY_SESSIONS + 60)]
+    for first in range(0, len(sessions), 50):
+        await store.sessions.add_many(sessions[first : first + 50])
+    one = DecisionRecord(1.0, "rs", "t", "s", "p", "r", "downstream", "e", "rule", "end", "enforce")
+    for _ in range(MEMORY_DECISIONS // 500 + 1):
+        await store.decisions.add_many([one] * 500)
+    kept = (MEMORY_SESSIONS + 60, MEMORY_DECISIONS + 500) if durable else (MEMORY_SESSIONS, MEMORY_DECISIONS)
+    assert (await count(store, SESSIONS), await count(store, DECISIONS)) == kept
+    assert (await store.sessions.search(limit=1)).rows[0].id == sessions[-1].id
+    assert (await store.sessions.get("rs_0") is not None) == durable
+    assert (await store.decisions.search(limit=1))[0].number == MEMORY_DECISIONS + 500
+    await store.close()
