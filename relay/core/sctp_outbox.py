@@ -33,6 +33,8 @@ _MISSES = 3
 # RFC 9260 section 7.2.1.
 _FIRST_WINDOW = min(4 * MAX_USER_DATA, max(2 * MAX_USER_DATA, 4404))
 _SEQUENCES = 1 << 16
+# Chunks kept until the peer has all before them: one that acknowledges the later alone must not have us keep them all.
+_MOST_KEPT = 1_024
 
 
 class _Chunk:
@@ -132,6 +134,7 @@ class Outbox:
             self._waiting
             or self._again
             or size > MAX_USER_DATA
+            or len(self._sent) >= _MOST_KEPT
             or (self._flight and (size > self._peer_window or self._flight >= self._cwnd))
         ):
             return b""
@@ -236,7 +239,7 @@ class Outbox:
         if self._again and not self._send_again(going, limit, now):
             return going
         waiting = self._waiting
-        while waiting and self._flight < limit:
+        while waiting and self._flight < limit and len(sent) < _MOST_KEPT:
             chunk = waiting[0]
             # Rule A: into a full peer goes one chunk at a time, to learn when it takes more.
             if chunk.size > self._peer_window and self._flight:

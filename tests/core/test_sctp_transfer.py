@@ -199,6 +199,26 @@ def test_whatever_is_said_arrives_once_and_in_order(said, tsn, seed, loss):
     assert all(end.outbox._flight == 0 and end.outbox._again == 0 for end in network.ends)
 
 
+def test_what_a_peer_leaves_unacknowledged_is_bounded_and_arrives_when_it_relents():
+    """It acknowledges all but the first: nothing is under way, and every chunk has to be kept."""
+    sending = outbox()
+    given = list(range(1, 5_001))
+    for number in given:
+        sending.push(0, TEXT, b"%d" % number)
+    got = []
+    for at in range(4_000):
+        got += tsns(sending.packets(at / 100, ROOM))
+        if len(got) > 1:
+            sending.on_sack(Sack(0, WINDOW, ((2, max(got)),)), at / 100)
+    assert max(got) == 1_024
+    assert sending.waiting_bytes == sum(len(b"%d" % number) for number in given[1_024:])
+    assert sending.send_one(0, TEXT, b"more", 50.0) == b""
+    while sending.has_work:
+        sending.on_sack(Sack(max(got), WINDOW, ()), 60.0)
+        got += tsns(sending.packets(60.0, ROOM))
+    assert sorted(set(got)) == given
+
+
 # --- sending: each rule ----------------------------------------------------------------------------------------------
 
 
