@@ -27,6 +27,8 @@ _REFUSED = 4
 _PASSING = frozenset({401, 403, 408, 429})
 # Hang-ups tried again at one time: the first tries of other sessions, and their mints, come first.
 _AT_ONCE = 4
+_TOO_LATE = "no relay came to it for as long as the service lets a call last"
+_FORGOTTEN = "it was forgotten for newer calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class HangUpList:
         except ServiceError as error:
             if error.call_id is not None:
                 # No session has it, so that none will hang it up.
-                self._begin(self._keep(error.call_id, member), attempts=0)
+                self._begin(self._keep(error.call_id, member), 0, error.detail)
             raise
         if call.call_id is not None:
             self._keep(call.call_id, member)
@@ -92,7 +94,7 @@ class HangUpList:
             elif _is_final(error):
                 self._give_up(kept, 1, error.detail)
             else:
-                self._begin(kept, attempts=1)
+                self._begin(kept, 1, error.detail)
             raise
         self._over(call.call_id)
 
@@ -106,7 +108,7 @@ class HangUpList:
         for call in left:
             if self.pool.at(call.service, call.member) is not None:
                 # By a clock that was ahead it would be tried until that time came.
-                self._begin(replace(call, at=min(call.at, self._clock())), attempts=0)
+                self._begin(replace(call, at=min(call.at, self._clock())), 0, _TOO_LATE)
             else:
                 # The credentials are for the services that are configured now, and no other shall see them.
                 self._give_up(call, 0, "its service is none of those that are configured")
@@ -127,20 +129,23 @@ class HangUpList:
         self._note(self._kept.add, kept)
         return kept
 
-    def _begin(self, call: KeptCall, attempts: int) -> None:
-        task = asyncio.create_task(self._until_over(call, attempts), name=f"hang up {call.call}")
+    def _begin(self, call: KeptCall, attempts: int, detail: str) -> None:
+        """Try in the background from now on; `detail` is what stood against it so far."""
+        task = asyncio.create_task(self._until_over(call, attempts, detail), name=f"hang up {call.call}")
         self._trying.add(task)
         task.add_done_callback(self._trying.discard)
 
-    async def _until_over(self, call: KeptCall, attempts: int) -> None:
+    async def _until_over(self, call: KeptCall, attempts: int, detail: str) -> None:
         patience = self._patience
         delay = patience.first_seconds
-        detail = "a relay was down for longer than the service lets a call last"
-        while self._clock() - call.at < patience.limit_seconds:
+        while self._may_run(call):
             if attempts:
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - many shall not try as one
                 delay = min(2 * delay, patience.most_seconds)
             async with self._turn:
+                # A turn may come late while the service hangs, and asking takes seconds from those that wait behind.
+                if not self._may_run(call):
+                    break
                 attempts += 1
                 failure = await self._try(call)
             if failure is None or failure.status == _NOT_FOUND:
@@ -150,7 +155,11 @@ class HangUpList:
             detail = failure.detail
             if _is_final(failure):
                 break
-        self._give_up(call, attempts, detail)
+        self._give_up(call, attempts, detail if call.call in self._kept.calls else _FORGOTTEN)
+
+    def _may_run(self, call: KeptCall) -> bool:
+        """Whether it is kept still, and the service has not ended it by itself."""
+        return call.call in self._kept.calls and self._clock() - call.at < self._patience.limit_seconds
 
     async def _try(self, call: KeptCall) -> ServiceError | None:
         """Hang up once; what stood against it, if anything did."""

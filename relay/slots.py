@@ -38,6 +38,7 @@ class Slots:
         self._telemetry = telemetry
         self._held: dict[str, _Place] = {}
         self._under_way: dict[str, asyncio.Future[Any]] = {}
+        # No more than wait for the leases, which see to it that those are not too many.
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, claim: Claim, limits: Bound) -> LimitHit | None:

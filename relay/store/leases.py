@@ -28,6 +28,8 @@ _SCOPES = (Scope.USER, Scope.TENANT, Scope.RELAY)
 _SECONDS = 5.0
 # Sessions that one statement names, and wishes of one transaction.
 _CHUNK = 500
+# Wishes that may wait: a database that hangs is slower to refuse them than sessions are to come and go.
+_MOST_WAITING = 10_000
 # Wishes that nobody waits for are written no more often than this.
 _GATHER_SECONDS = 0.5
 
@@ -92,7 +94,12 @@ class SqlLeases:
         )
 
     async def _in_turn(self, wish: _Wish, *, at_once: bool) -> Scope | None:
-        """Do this, in the order of asking, with all that waits in one transaction: each costs a write to the disk."""
+        """Do this, in the order of asking, with all that waits in one transaction: each costs a write to the disk.
+
+        Raises StoreError, at once if too much waits.
+        """
+        if len(self._waiting) >= _MOST_WAITING:
+            raise StoreError(f"{_MOST_WAITING} places wait to be written")
         done: asyncio.Future[Scope | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((wish, done))
         if at_once:

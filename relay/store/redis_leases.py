@@ -32,6 +32,8 @@ for i = 1, 3 do
   local limit = tonumber(ARGV[2 + i])
   if limit > 0 and redis.call('ZCARD', KEYS[i]) >= limit then return i end
 end
+-- Nobody counts the node's, and every place taken keeps the set: what was never given back would stay in it.
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
 local kept = math.ceil(tonumber(ARGV[2]) * 2000)
 for i = 1, 4 do
   redis.call('ZADD', KEYS[i], now + tonumber(ARGV[2]), ARGV[1])

@@ -145,6 +145,64 @@ async def test_what_the_service_must_have_ended_by_itself_is_given_up(service, l
     assert (line["log_level"], line["call_id"], line["detail"]) == ("warning", "rtc_1", "told to")
 
 
+async def test_whose_time_is_over_before_its_turn_comes_is_given_up_without_asking(service, listed, metrics, clock):
+    service.answers = [500] * 1000
+    hang_ups = listed()
+    calls = [await called(hang_ups) for _ in range(20)]
+    service.hold.clear()
+    first = [asyncio.create_task(hang_ups.hang_up(call)) for call in calls]
+    assert not await settled(lambda: service.under_way < 20)
+    # It answers those that ask now, and hangs again.
+    service.hold.set()
+    service.hold.clear()
+    await asyncio.gather(*first, return_exceptions=True)
+    assert not await settled(lambda: service.under_way < 4)
+    clock.now += 3601
+    with capture_logs() as logs:
+        service.hold.set()
+        await until_over(hang_ups)
+    assert len(service.asked) == 20 + 4
+    assert late(metrics, "given_up") == 20
+    given_up = [line for line in logs if line["event"] == "hang_up_given_up"]
+    assert sorted(line["attempts"] for line in given_up) == [1] * 16 + [2] * 4
+    assert {line["detail"] for line in given_up} == {"told to"}
+
+
+async def test_a_call_that_is_forgotten_is_not_tried_any_more(service, listed, metrics, tmp_path, monkeypatch):
+    monkeypatch.setattr("relay.kept_calls.MOST_CALLS", 6)
+    dead = KeptCalls(tmp_path / "state")
+    for number in range(6):
+        dead.add(KeptCall(f"old_{number}", HERE, 9_990.0))
+    dead.close()
+    service.answers = [500] * 1000
+    service.hold.clear()
+    hang_ups = listed()
+    hang_ups.hang_up_what_was_left()
+    assert not await settled(lambda: service.under_way < 4)
+    for _ in range(6):
+        await called(hang_ups)
+    with capture_logs() as logs:
+        service.hold.set()
+        assert not await settled(lambda: hang_ups._trying)
+    assert service.asked == [f"old_{number}" for number in range(4)]
+    assert late(metrics, "given_up") == 6
+    details = {line["detail"] for line in logs if line["event"] == "hang_up_given_up"}
+    assert details == {"it was forgotten for newer calls"}
+    assert list(hang_ups._kept.calls) == [f"rtc_{number}" for number in range(1, 7)]
+
+
+async def test_after_a_restart_only_what_may_still_run_is_hung_up(service, listed, metrics, clock, tmp_path):
+    dead = KeptCalls(tmp_path / "state")
+    dead.add(KeptCall("rtc_old", HERE, clock.now - 3601))
+    dead.add(KeptCall("rtc_new", HERE, clock.now - 3500))
+    dead.close()
+    hang_ups = listed()
+    hang_ups.hang_up_what_was_left()
+    await until_over(hang_ups)
+    assert service.asked == ["rtc_new"]
+    assert (late(metrics, "done"), late(metrics, "given_up")) == (1, 1)
+
+
 async def test_a_call_of_a_clock_that_was_ahead_is_not_tried_until_then(service, listed, metrics, clock, tmp_path):
     dead = KeptCalls(tmp_path / "state")
     dead.add(KeptCall("rtc_1", HERE, clock.now + 1e9))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import func, select
 from support.postgres import running_postgres
 from support.redis import running_redis
 
@@ -15,7 +16,7 @@ from relay.store import Database
 from relay.store.leases import SqlLeases
 from relay.store.redis_connection import RedisConnection
 from relay.store.redis_leases import RedisLeases
-from relay.store.tables import METADATA
+from relay.store.tables import LEASES, METADATA
 from relay.telemetry import Telemetry
 
 
@@ -42,11 +43,20 @@ end
 
 
 class Places:
-    """One kind of store; `node` gives what a node named so uses, all with one clock, which `pass_time` moves."""
+    """One kind of store; `node` gives what a node named so uses, all with one clock, which `pass_time` moves.
 
-    def __init__(self, node: Callable[[str], Leases], pass_time: Callable[[float], Awaitable[None]]) -> None:
+    `kept` counts what the store holds for a node, lapsed or not.
+    """
+
+    def __init__(
+        self,
+        node: Callable[[str], Leases],
+        pass_time: Callable[[float], Awaitable[None]],
+        kept: Callable[[str], Awaitable[int]],
+    ) -> None:
         self.node = node
         self.pass_time = pass_time
+        self.kept = kept
 
 
 @pytest.fixture(scope="session")
@@ -98,14 +108,22 @@ async def places(kind, where, clock):
             redis = RedisConnection(where)
             stack.push_async_callback(redis.close)
             await redis.run("return redis.call('FLUSHALL')", (), ())
-            yield Places(lambda name: RedisLeases(redis, name), lambda seconds: redis.run(_AGE, (), (seconds,)))
+            yield Places(
+                lambda name: RedisLeases(redis, name),
+                lambda seconds: redis.run(_AGE, (), (seconds,)),
+                lambda name: redis.run("return redis.call('ZCARD', KEYS[1])", (f"{{relay-leases}}:node:{name}",), ()),
+            )
         else:
             another = await _databases(where, stack)
 
             async def pass_time(seconds: float) -> None:
                 clock.now += seconds
 
-            yield Places(lambda name: SqlLeases(another(), name, clock=clock), pass_time)
+            def kept(name: str) -> Awaitable[int]:
+                mine = select(func.count()).where(LEASES.c.node == name)
+                return another().run(lambda connection: connection.scalar(mine))
+
+            yield Places(lambda name: SqlLeases(another(), name, clock=clock), pass_time, kept)
 
 
 async def _databases(url: str, stack: contextlib.AsyncExitStack) -> Callable[[], Database]:

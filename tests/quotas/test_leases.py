@@ -74,6 +74,20 @@ async def test_a_node_that_starts_anew_frees_what_it_left_and_nothing_else(kind,
     assert again == [None, None, Scope.RELAY]
 
 
+async def test_what_was_never_given_back_is_forgotten_once_it_lapsed(kind, places):
+    leases = places.node("one")
+    for claim in claims(4):
+        assert await leases.take(claim, Bound()) is None
+        await places.pass_time(20)
+    running, newest = claims(4)[-1], claims(1, subject="other")[0]
+    assert await leases.renew([running]) == frozenset()
+    assert await leases.take(newest, Bound()) is None
+    assert await places.kept("one") == 2
+    # What still runs is there for the node that starts anew.
+    assert await leases.free_own() == 2
+    assert await leases.renew([running, newest]) == {running.session, newest.session}
+
+
 async def test_giving_back_what_is_not_there_changes_nothing(kind, places):
     leases = places.node("one")
     await leases.release("rs_unknown")

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from support.resources import settled
 
 from relay.config import OnStoreFailure
 from relay.core.allowance import Allowance, Bound, Scope, Spent
@@ -309,6 +310,38 @@ async def test_a_fault_of_the_relay_s_own_leaves_nobody_waiting(kind, databases)
     with pytest.raises(StoreError, match="RuntimeError"):
         await asyncio.wait_for(leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)), 5)
     database.run = run
+    assert await leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)) is None
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_while_a_database_hangs_no_more_than_so_many_places_wait_for_it(kind, databases, telemetry, monkeypatch):
+    monkeypatch.setattr(leases_module, "_MOST_WAITING", 10)
+    database, asked, may_go_on = databases(), asyncio.Event(), asyncio.Event()
+    leases = SqlLeases(database, "one")
+    slots = Slots(leases, OPEN, telemetry.quotas)
+    run = database.run
+
+    async def hanging(*arguments, **options):
+        asked.set()
+        await may_go_on.wait()
+        return await run(*arguments, **options)
+
+    database.run = hanging
+    await slots.take(Claim("rs_0", "t", "alice"), Bound())
+    await asked.wait()
+    # Their set-ups wait for nothing, and neither do their ends.
+    for number in range(1, 100):
+        assert await slots.take(Claim(f"rs_{number}", "t", "alice"), Bound()) is None
+    for number in range(100):
+        slots.release(f"rs_{number}")
+    assert not await settled(lambda: len(slots._tasks) > 11)
+    assert (len(slots._tasks), len(leases._waiting)) == (11, 10)
+    with pytest.raises(StoreError, match="10 places wait"):
+        await asyncio.wait_for(leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)), 5)
+    may_go_on.set()
+    await slots.close()
+    assert not slots._tasks
+    assert await leases.free_own() == 0
     assert await leases.take(Claim("rs_1", "t", "alice"), Bound(user=1)) is None
 
 
