@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ class ChainFiles:
     """Files `decisions-CHAIN-000001.jsonl` and so on, in one directory; readable by their owner alone.
 
     Every method may raise OSError. After a failed write nothing of it stays in the file, unless the disk refuses even
-    to shorten it; the next write begins a new file.
+    to shorten it; the next write begins a new file. A file left without a line is removed, and its number used again.
     """
 
     def __init__(self, directory: Path, file_bytes: int, chain: str) -> None:
@@ -21,7 +22,7 @@ class ChainFiles:
         self._chain = chain
         self._number = 0
         self._file: int | None = None
-        self._size = 0
+        self._size = 0  # without what is doubtful
         self._unsynced: list[bytes] = []
         self._rewrite: list[bytes] = []
 
@@ -39,8 +40,9 @@ class ChainFiles:
             while written < len(data):
                 written += os.write(file, data[written:])
         except OSError:
-            os.ftruncate(file, self._size)
-            self.close()
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, self._size)
+            self._leave(file)
             raise
         self._size += len(data)
         self._unsynced.append(data)
@@ -49,8 +51,9 @@ class ChainFiles:
     def sync(self) -> None:
         """Have the disk hold what was written.
 
-        What a failed sync leaves of a file is unknown, and a second one would report success: the file is cut to what
-        it is known to hold and closed, and the rest is written again to the next one.
+        What a failed sync leaves of a file is unknown, and a second one would report success: the next write cuts the
+        file to what it is known to hold, and writes the rest again to a new one. Until then the lines stay where they
+        are: should the process die, they may well be readable.
         """
         if self._file is not None and self._unsynced:
             try:
@@ -59,31 +62,47 @@ class ChainFiles:
                 self._size -= sum(map(len, self._unsynced))
                 self._rewrite += self._unsynced
                 self._unsynced = []
-                self._give_up(self._file)
                 raise
             self._unsynced = []
 
     def close(self) -> None:
-        """Sync and close the file."""
-        if self._file is not None:
+        """Sync and close the file, for the last time."""
+        try:
             self.sync()
-            os.close(self._file)
-            self._file = None
+        finally:
+            if self._file is not None:
+                file, self._file = self._file, None
+                os.close(file)
 
     def _open(self) -> int:
-        """The file to write to: the one at hand unless it is full, or was deleted from under us."""
-        if self._file is not None and (self._size >= self._file_bytes or os.fstat(self._file).st_nlink == 0):
-            self.close()
+        """The file to write to: the one at hand unless it is in doubt or full, or was deleted from under us."""
+        if self._file is not None and (
+            self._rewrite or self._size >= self._file_bytes or os.fstat(self._file).st_nlink == 0
+        ):
+            self._leave(self._file)
         if self._file is None:
             number = self._number + 1
-            path = self._directory / FILE_NAME.format(chain=self._chain, number=number)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            self._file = os.open(self._path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             self._number, self._size = number, 0
         return self._file
 
-    def _give_up(self, file: int) -> None:
+    def _leave(self, file: int) -> None:
+        """Sync the file, cut off what is doubtful and close it; if the sync fails, the next write comes here again."""
+        self.sync()
+        self._file = None
         try:
-            os.ftruncate(file, self._size)
+            if self._rewrite:
+                os.ftruncate(file, self._size)
         finally:
-            self._file = None
+            if not self._size:
+                self._remove()
             os.close(file)
+
+    def _remove(self) -> None:
+        """Remove the last file, which holds nothing, and free its number; one that cannot be removed keeps it."""
+        with contextlib.suppress(OSError):
+            self._path(self._number).unlink(missing_ok=True)
+            self._number -= 1
+
+    def _path(self, number: int) -> Path:
+        return self._directory / FILE_NAME.format(chain=self._chain, number=number)

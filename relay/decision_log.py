@@ -1,7 +1,7 @@
 """The decision log: hash-chained lines, written to files by a thread of its own so that sound never waits for a disk.
 
 A process writes one chain. Lines are handed to the operating system at once, and to the disk (fsync) every
-`sync_seconds`, when a file is full and at the close. The relay never deletes a file.
+`sync_seconds`, when a file is full and at the close. The relay never deletes a file that holds a record.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class DecisionLog:
         self._flush(last=True)
 
     def _collect(self, wait: float) -> bool:
-        """Take what waits into the chain, unless older lines still wait for the disk."""
-        if self._writer.pending:
+        """Take what waits into the chain, unless older lines still wait for the disk: the queue has a bound."""
+        if self._writer.in_doubt:
             return True
         taken = 0
         try:
@@ -219,6 +219,11 @@ class _Writer:
         self._told_length = 0
         self._untold = 0
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether there are lines that are in no file, or that a failed sync may have lost."""
+        return bool(self.pending) or self._files.doubtful
+
     def add(self, kind: Kind, at: float, fields: dict[str, Any]) -> None:
         """Put a record into the chain; `at` is Unix seconds."""
         timestamp = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -226,13 +231,15 @@ class _Writer:
 
     def flush(self, *, last: bool = False) -> int:
         """Write what is pending, sync when that is due; return how many more are written. May raise OSError."""
-        if self.pending or self._files.doubtful:
+        again = self._files.doubtful
+        if self.in_doubt:
             self._files.write(self.pending)
             self._untold += len(self.pending)
             self.pending = []
         if last:
             self._files.close()
-        elif (now := time.monotonic()) >= self._next_sync or not self._told_length:
+        elif (now := time.monotonic()) >= self._next_sync or not self._told_length or again:
+            # What is written again is synced at once: before that nobody knows whether the disk is well.
             self._files.sync()
             self._next_sync = now + self._place.sync_seconds
         count, self._untold = self._untold, 0

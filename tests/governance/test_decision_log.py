@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.decisions import RECORD, Listener, open_log
 
+from relay import decision_log
 from relay.audit import verify
 from relay.core.decision_chain import Chain, Kind
 from relay.decision_log import DecisionLog, DecisionLogPlace, _process
@@ -210,3 +211,70 @@ async def test_a_directory_that_cannot_be_made_is_a_fault_of_the_settings(tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"decision_log\.directory"):
         DecisionLog(DecisionLogPlace(tmp_path / "file" / "log"), Listener())
+
+
+def refuse_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+def refuse_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    write, room = os.write, [100]
+
+    def fill_up(file: int, data: bytes) -> int:
+        # As a full disk does: part of it is taken, then nothing.
+        if not room:
+            room.append(100)
+            raise OSError(28, "No space left on device")
+        return write(file, data[: room.pop()])
+
+    monkeypatch.setattr(os, "write", fill_up)
+
+
+@pytest.mark.parametrize("place", [{}, {"sync_seconds": 60, "head_seconds": 0, "file_bytes": 2_000}])
+async def test_the_bound_holds_while_writes_work_and_syncs_fail(tmp_path, monkeypatch, place):
+    monkeypatch.setattr(decision_log, "_RETRY_SECONDS", 0.01)
+    log, listener = open_log(tmp_path, most_queued=30, **place)
+    log.write(RECORD)
+    await listener.written_at_least(1)
+    written = 1
+    with monkeypatch.context() as patch:
+        refuse_syncs(patch)
+        async with asyncio.timeout(5):
+            while not any(reason == "overflow" for reason, _ in listener.failures):
+                log.write(RECORD)
+                written += 1
+                await asyncio.sleep(0.005)
+        assert log.queue_depth == 30
+        assert not listener.recoveries
+    await listener.until(lambda: listener.recoveries)
+    await log.close()
+    report = verify(tmp_path, frozenset({listener.heads[-1][2]}))
+    assert report.sound
+    assert report.chains[0].lost == sum(reason == "overflow" for reason, _ in listener.failures)
+    assert sum(line["kind"] == "decision" for line in lines(tmp_path)) == written - report.chains[0].lost
+
+
+@pytest.mark.parametrize("refuse", [refuse_writes, refuse_syncs])
+async def test_a_disk_that_fails_for_long_is_not_littered_with_files(tmp_path, monkeypatch, refuse):
+    monkeypatch.setattr(decision_log, "_RETRY_SECONDS", 0.01)
+    log, listener = open_log(tmp_path)
+    with monkeypatch.context() as patch:
+        refuse(patch)
+        log.write(RECORD)
+        await listener.until(lambda: len(listener.failures) >= 10)
+        assert len(list(tmp_path.iterdir())) <= 2
+    await listener.until(lambda: listener.recoveries)
+    await log.close()
+    report = verify(tmp_path, frozenset({listener.heads[-1][2]}))
+    assert report.sound
+    assert (report.chains[0].records, report.chains[0].files) == (3, 2)
+
+
+async def test_a_start_on_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
+    refuse_writes(monkeypatch)
+    with pytest.raises(ConfigError, match=r"decision_log\.directory"):
+        DecisionLog(DecisionLogPlace(tmp_path), Listener())
+    assert not list(tmp_path.iterdir())
