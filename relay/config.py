@@ -148,7 +148,7 @@ class Settings:
         if not self.store_lasts:
             found.append(
                 "neither state.directory nor a store.url that lasts is set: session records, decisions, keys, usage "
-                "and the audit log are kept in memory, of the first two the newest alone, and gone with this process"
+                "and the audit log are kept in memory, but for keys the newest alone, and gone with this process"
             )
         has_documents = self.policy.documents is not None or self.policy.managed
         if not self.policy.instructions and self.policy.allow_empty and not has_documents:

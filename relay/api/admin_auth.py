@@ -33,8 +33,8 @@ _CREDENTIAL_MOST = 512
 _OWN_SITES = frozenset({"same-origin", "none"})
 # One bucket for all addresses together: nobody guesses faster by having many.
 _EVERYBODY = "everybody"
-# Failed sign-ins that are told for the audit log: one in so many seconds, and a few at once.
-_TOLD_EVERY_SECONDS = 10.0
+# Failed sign-ins that are told for the audit log, which is kept for ever: one in so many seconds, and a few at once.
+_TOLD_EVERY_SECONDS = 600.0
 _TOLD_AT_ONCE = 10
 
 

@@ -38,8 +38,9 @@ class MintDoors:
 
     The session shown in an answer is composed from the policy in force now; the one that counts is composed when the
     offer comes. `policy_for` raises ApiError, and gives None where it depends on the page that uses the key.
-    `key_seconds` is how long a key lives at most. `decided` hears what a policy made of a configuration; there is no
-    session yet, so its id is empty. `may_mint` counts a key that is about to be made; raises ApiError.
+    `key_seconds` is how long a key lives at most. `decided` hears what a policy made of a configuration, unless there
+    was no room for a key; there is no session yet, so its id is empty. `may_mint` counts a key that is about to be
+    made; raises ApiError.
     """
 
     gate: Gatekeeper
@@ -90,9 +91,6 @@ class MintDoors:
         session_id = f"sess_{secrets.token_hex(16)}"
         bound = self.policy_for(identity, wish.model)
         policy = bound or _POLICY_TO_COME
-        if bound is not None and (decision := wish_decision(bound, wish.session, wish.dialect)) is not None:
-            governed = Governed(bound.name, bound.revision, identity.tenant, identity.subject_hash)
-            self.decided("", decision, governed)
         try:
             # Described before the key is made: what cannot be described is refused without leaving a key behind.
             model = wish.model or DEFAULT_MODEL_NAMES[wish.dialect]
@@ -100,6 +98,7 @@ class MintDoors:
             grant = Grant(wish.dialect, wish.model, wish.session, caller.owner, size, identity, caller.key_id)
             minted = self.gate.keys.mint(secrets.token_bytes(MATERIAL_BYTES), grant, now, seconds)
         except ConfigRefusal as refused:
+            self._tell(bound, wish, identity)
             message = "The session cannot be configured like this."
             raise ApiError(400, refused.code, message, param=refused.param) from None
         except KeysExhaustedError as full:
@@ -108,7 +107,15 @@ class MintDoors:
                 raise ApiError(429, ErrorCode.QUOTA_EXCEEDED, message, headers=_RETRY_SOON) from None
             message = "Too many keys are waiting to be used. Try again in a moment."
             raise ApiError(503, ErrorCode.AT_CAPACITY, message, headers=_RETRY_SOON) from None
+        # Not of who has too many keys already: asking again and again would fill the decision log.
+        self._tell(bound, wish, identity)
         return minted, session
+
+    def _tell(self, bound: EffectivePolicy | None, wish: Wish, identity: Identity) -> None:
+        """Say what the policy made of the configuration, if it made anything of it."""
+        if bound is not None and (decision := wish_decision(bound, wish.session, wish.dialect)) is not None:
+            governed = Governed(bound.name, bound.revision, identity.tenant, identity.subject_hash)
+            self.decided("", decision, governed)
 
     def _prepare(self, request: web.Request, wish: Wish, caller: Caller, minted: Minted) -> None:
         """Say what session the key will open if nothing else comes with the offer; the answer waits for nothing."""

@@ -143,7 +143,8 @@ def _foreign_runs(text: str) -> Iterator[str]:
             yield run
 
 
-@lru_cache(maxsize=256)
+# Few: instructions may differ by user, and long ones take megabytes each.
+@lru_cache(maxsize=32)
 def _fingerprint(policy: str) -> tuple[str, frozenset[str]]:
     """The policy's letters, and every run of eight of them: some of what a message says is then enough to compare."""
     text = letters(policy)

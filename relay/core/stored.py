@@ -24,6 +24,11 @@ TIMELINE_MOST_BYTES = 262_144
 # A store in memory keeps so many of the newest: it shares the memory with the sessions that run.
 MEMORY_SESSIONS = 1_000
 MEMORY_DECISIONS = 10_000
+MEMORY_AUDIT = 10_000
+MEMORY_REVISIONS = 50
+# Of usage so many days with today; where there are more rows, the oldest of the days before today go earlier.
+MEMORY_USAGE_DAYS = 7
+MEMORY_USAGE_ROWS = 100_000
 # The rows of one search.
 PAGE_MOST = 500
 # The keys of one list.

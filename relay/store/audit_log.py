@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,12 +11,21 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from relay.core.audit_chain import TRIM, AuditLine, ChainCheck, audit_hash
 from relay.core.decision_chain import GENESIS
-from relay.core.stored import AUDIT_BODY_MOST_BYTES, AuditNote, AuditRow, ChainVerdict, StoreOperation
+from relay.core.stored import (
+    AUDIT_BODY_MOST_BYTES,
+    MEMORY_AUDIT,
+    AuditNote,
+    AuditRow,
+    ChainVerdict,
+    StoreOperation,
+)
 from relay.store.database import Database, Lock
 from relay.store.fitting import between, fitted, json_text, number, read_object, rows_asked, same_texts
 from relay.store.tables import AUDIT
 
 _VERIFY_ROWS = 1_000
+# A store in memory is trimmed when it has so many rows too many: each trim adds one itself.
+_MEMORY_OVER = MEMORY_AUDIT // 10
 # A search that meets a trim looks again; more often than this nobody trims.
 _MOST_STARTS = 3
 
@@ -52,6 +62,12 @@ class Audit:
         )
         line = replace(line, hash=audit_hash(line))
         connection.execute(insert(AUDIT), {name: getattr(line, name) for name in AuditLine.__slots__})
+        if self._database.in_memory:
+            # The numbers have no gaps.
+            first = connection.execute(select(func.min(AUDIT.c.number))).scalar_one()
+            over = line.number - first + 1 - MEMORY_AUDIT
+            if over >= _MEMORY_OVER:
+                self.trim_in(connection, math.inf, over)
         return _shown(line)
 
     async def search(

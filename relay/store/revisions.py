@@ -1,4 +1,4 @@
-"""Policy revisions: whole sets of files, numbered from 1, never changed and never deleted."""
+"""Policy revisions: whole sets of files, numbered from 1, never changed, and deleted in memory alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from relay.core.stored import (
     FILES_MOST_BYTES,
+    MEMORY_REVISIONS,
     NOTE_MOST,
     AuditNote,
     Revision,
@@ -80,6 +81,9 @@ class PolicyRevisions:
                 raise StaleRevision(head)
             row = RevisionRow((head or 0) + 1, hash, fitted(TABLE.c.author, author), at, note)
             connection.execute(insert(TABLE), {**asdict(row), "files": text})
+            if self._database.in_memory:
+                # Where nobody else publishes, the one in force is this one or the one before.
+                connection.execute(delete(TABLE).where(TABLE.c.number <= row.number - MEMORY_REVISIONS))
             self._audit.append_in(connection, audit)
             return Revision(row.number, hash, row.author, at, note, kept)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, tuple_
 
 from relay.core.allowance import Spent
-from relay.core.stored import StoreOperation, UsageBy, UsageDelta, UsageRow
+from relay.core.stored import MEMORY_USAGE_DAYS, MEMORY_USAGE_ROWS, StoreOperation, UsageBy, UsageDelta, UsageRow
 from relay.store.database import Database
 from relay.store.fitting import fitted, number
 from relay.store.tables import USAGE, USAGE_WRITERS
@@ -46,6 +46,8 @@ class Usages:
                 insert = insert_for(connection, USAGE)
                 more = {name: USAGE.c[name] + insert.excluded[name] for name in _SUMS}
                 connection.execute(insert.on_conflict_do_update(index_elements=_KEY, set_=more), rows)
+                if self._database.in_memory:
+                    _make_room(connection, at)
 
         await self._database.run(work, operation=StoreOperation.USAGE)
 
@@ -102,6 +104,18 @@ def _is_new(connection: Connection, writer: str, batch: str, at: float) -> bool:
         index_elements=["writer"], set_={"batch": batch, "at": at}, where=USAGE_WRITERS.c.batch < batch
     )
     return connection.execute(noted.returning(USAGE_WRITERS.c.writer)).first() is not None
+
+
+def _make_room(connection: Connection, at: float) -> None:
+    """Delete what a store in memory has no room for; never what is of today, which limits of the day are held to."""
+    today = datetime.fromtimestamp(at, UTC).date()
+    first = today - timedelta(days=MEMORY_USAGE_DAYS - 1)
+    connection.execute(delete(USAGE).where(USAGE.c.day < first.isoformat()))
+    over = connection.execute(select(func.count()).select_from(USAGE)).scalar_one() - MEMORY_USAGE_ROWS
+    if over > 0:
+        key = tuple_(*(USAGE.c[name] for name in _KEY))
+        old = select(*(USAGE.c[name] for name in _KEY)).where(USAGE.c.day < today.isoformat())
+        connection.execute(delete(USAGE).where(key.in_(old.order_by(USAGE.c.day).limit(over))))
 
 
 def _merged(deltas: Sequence[UsageDelta]) -> dict[tuple[str, str, str], dict[str, Any]]:

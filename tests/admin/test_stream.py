@@ -153,3 +153,21 @@ async def test_one_tenants_administrators_leave_streams_for_the_others():
             answer = await stack.enter_async_context(http.get(f"http://127.0.0.1:{world.port}/stream"))
             got.append(answer.status)
         assert got == [200, 200, 429, 429, 200, 200, 429]
+
+
+async def test_a_tenants_list_is_forgotten_with_its_last_reader():
+    bob = Administrator("bob", Role.VIEWER, "acme")
+    async with served(1, StreamPace(seconds=0.01)) as world, aiohttp.ClientSession() as http:
+        url = f"http://127.0.0.1:{world.port}/stream"
+        async with http.get(url) as stays:
+            await stays.content.readuntil(b"event: sessions")
+            world.who = bob
+            async with http.get(url) as first:
+                await first.content.readuntil(b"event: sessions")
+                async with http.get(url) as second:
+                    await second.content.readuntil(b"event: sessions")
+                assert set(world.stream._made) == {None, "acme"}
+            async with asyncio.timeout(10):
+                while "acme" in world.stream._made:  # noqa: ASYNC110 - the server hears of it when it hears of it
+                    await asyncio.sleep(0.01)
+            assert set(world.stream._made) == {None}

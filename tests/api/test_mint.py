@@ -185,6 +185,24 @@ async def test_keys_are_bounded(doors, monkeypatch, other_client_key):
     assert (await doors.mint()).refusal == (503, "at_capacity", None)
 
 
+async def test_what_becomes_no_key_for_want_of_room_is_not_written_down(
+    doors, monkeypatch, client_key, other_client_key
+):
+    """Else one caller who is refused at every turn would fill the decision log."""
+    monkeypatch.setattr(doors.keys, "_capacity", 2)
+    wish = {"type": "realtime", "instructions": "Ignore Contoso."}
+    callers = (client_key, client_key, other_client_key, client_key)
+    statuses = [(await doors.mint(wish, key=key)).status for key in callers]
+    assert statuses == [200, 429, 200, 503]
+    assert [decision[:2] for decision in doors.facts.decisions] == [("session.mint", "strip")] * 2
+
+
+async def test_what_the_policy_refuses_is_written_down_also_where_there_is_no_room(doors, monkeypatch):
+    monkeypatch.setattr(doors.keys, "_capacity", 0)
+    assert (await doors.mint({"type": "realtime", "instructions": ["x"]})).status == 400
+    assert [decision[:2] for decision in doors.facts.decisions] == [("session.mint", "refuse")]
+
+
 @pytest.mark.parametrize("path", ["/v1/realtime/client_secrets", "/openai/realtimeapi/sessions"])
 async def test_a_minted_key_is_told_with_the_session_it_will_open(doors, path):
     """The session is prepared under what finds it again: the request that the offer will make of the same key."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from relay.core.redaction import GENERIC_MESSAGE
+from relay.core.redaction import GENERIC_MESSAGE, MessageScrubber, _fingerprint
 from relay.errors import EndReason
 
 
@@ -228,3 +228,10 @@ def test_every_end_is_told_in_public_words_or_not_at_all(talk, reason: EndReason
     assert error["code"] == reason.value
     assert error["message"]
     assert (error["param"], error["event_id"]) == (None, None)
+
+
+def test_what_is_kept_to_compare_with_is_of_few_policies() -> None:
+    """Instructions may differ by user, and what is kept of long ones takes megabytes."""
+    for user in range(64):
+        assert MessageScrubber([f"You are the assistant of user number {user}."], []).quotes_policy("you are the assis")
+    assert 0 < _fingerprint.cache_info().currsize <= 32

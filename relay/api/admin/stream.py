@@ -58,7 +58,8 @@ class SessionStream:
         self._overview = overview
         self._gate = gate
         self._pace = pace or StreamPace()
-        self._open: Counter[str] = Counter()
+        # By tenant and, of those who are confined to none, by name.
+        self._open: Counter[tuple[str | None, str]] = Counter()
         self._closing = asyncio.Event()
         # By tenant: when it was made, and the event. Readers of the same list share it.
         self._made: dict[str | None, tuple[float, bytes]] = {}
@@ -69,7 +70,8 @@ class SessionStream:
 
     async def serve(self, request: web.Request, administrator: Administrator) -> web.StreamResponse:
         """Stream until the end. Raises ApiError 429."""
-        whose = f"tenant {administrator.tenant}" if administrator.tenant is not None else administrator.name
+        tenant = administrator.tenant
+        whose = (tenant, administrator.name if tenant is None else "")
         if self._open.total() >= self._pace.most or self._open[whose] >= self._pace.most_each:
             message = "There are too many streams already."
             raise ApiError(429, ErrorCode.RATE_LIMIT_EXCEEDED, message, headers={"retry-after": "10"})
@@ -87,8 +89,8 @@ class SessionStream:
             return response
         finally:
             self._open -= Counter({whose: 1})  # leaves out those of whom there are none
-            if not self._open:
-                self._made.clear()
+            if all(other != tenant for other, _ in self._open):
+                self._made.pop(tenant, None)
 
     async def _follow(self, request: web.Request, response: web.StreamResponse, administrator: Administrator) -> None:
         loop = asyncio.get_running_loop()
