@@ -214,6 +214,9 @@ class DtlsSession:
         self._on_closed = _nobody
         self._end(DtlsState.CLOSED)
         self._early.clear()
+        # OpenSSL's memory goes now: what holds a session goes in circles, and waits for the garbage collector.
+        self._connection = None
+        self._ssl = self._into = self._out_of = ffi.NULL
 
     # --- one record --------------------------------------------------------------------------------------------------
 
@@ -286,6 +289,8 @@ class DtlsSession:
             self._end(DtlsState.FAILED)
             return
         self._flush()
+        if self._state is not _CONNECTING:
+            return  # whoever sends our last flight may have closed us
         contexts = self._srtp() if self._is_peer() else None
         if contexts is None:
             self._end(DtlsState.FAILED)

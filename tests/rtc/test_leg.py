@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import pickle
+import weakref
 from collections import Counter
 
 import pytest
@@ -128,6 +129,16 @@ async def test_nothing_is_told_after_close(pair, heard):
     await asyncio.sleep(0)
     assert (heard.texts, heard.faults) == ([], [])
     assert pair.leg._dtls.state == "closed"
+
+
+async def test_openssl_gives_its_memory_back_at_close(pair):
+    """A hundred kilobytes for each connection; what else a leg leaves waits for the garbage collector."""
+    connection = weakref.ref(pair.leg._dtls._connection)
+    await pair.leg.close()
+    assert connection() is None
+    pair.leg._dtls.feed(b"\x17\xfe\xfd" + bytes(20))
+    assert not pair.leg._dtls.send(b"too late")
+    pair.leg._dtls.close()
 
 
 async def test_another_certificate_than_described_is_refused(make_leg, connect):
