@@ -144,17 +144,21 @@ class _Gate:
 
     async def call(self, url: str, key: ServiceKey, offer: str) -> ServiceCall:
         headers = {"Authorization": f"Bearer {key.value}", "Content-Type": "application/sdp"}
-        locations: list[str | None] = []
-        private = (key.value, offer)
+        call_id: str | None = None
+
+        def accepted(location: str | None) -> None:
+            nonlocal call_id
+            call_id = _call_id(location)
+
         try:
             reply = await self._http.post(
-                Post(Operation.CALL, url, headers, offer.encode(), SDP_MAX_BYTES, private, locations.append)
+                Post(Operation.CALL, url, headers, offer.encode(), SDP_MAX_BYTES, (key.value, offer), accepted)
             )
             answer = _sdp(reply)
         except ServiceError as error:
-            error.call_id = next(map(_call_id, locations), None)
+            error.call_id = call_id
             raise
-        return ServiceCall(answer, _call_id(reply.location), reply.request_id, reply.region)
+        return ServiceCall(answer, call_id, reply.request_id, reply.region)
 
     async def hang_up(self, url: str) -> None:
         headers = await self._own_headers(Operation.HANG_UP)

@@ -51,7 +51,6 @@ class Reply:
 
     status: int
     body: bytes = field(repr=False)
-    location: str | None
     request_id: str | None
     region: str | None
 
@@ -140,8 +139,7 @@ class ServiceHttp:
             if not HTTPStatus.OK <= response.status < HTTPStatus.MULTIPLE_CHOICES:
                 refusal = await _read_error(response)
                 raise read_refusal(post.operation, response.status, response.headers, refusal, post.private)
-            location = response.headers.get("location")
-            post.accepted(location)
+            post.accepted(response.headers.get("location"))
             body = await _read(response, post.answer_max_bytes)
             if body is None:
                 raise ServiceError(
@@ -154,7 +152,6 @@ class ServiceHttp:
             return Reply(
                 response.status,
                 body,
-                location,
                 request_id(response.headers),
                 safe_id(response.headers.get("x-ms-region")),
             )

@@ -50,7 +50,6 @@ class ServiceError(Exception):
         status: int | None = None,
         retry_after_ms: int | None = None,
         request_id: str | None = None,
-        call_id: str | None = None,
     ) -> None:
         super().__init__(f"{operation.value}: {refusal.value} (status {status}, request {request_id}): {detail}")
         self.refusal = refusal
@@ -59,7 +58,7 @@ class ServiceError(Exception):
         self.status = status
         self.retry_after_ms = retry_after_ms
         self.request_id = request_id
-        self.call_id = call_id
+        self.call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,9 @@ async def test_a_call_is_kept_until_it_is_hung_up(service, listed):
 
 async def test_a_call_that_was_accepted_with_a_useless_answer_is_hung_up(service, listed, metrics, monkeypatch):
     async def accept(*_):
-        raise ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, "no SDP", status=201, call_id="rtc_7")
+        error = ServiceError(ServiceRefusal.INVALID_ANSWER, Operation.CALL, "no SDP", status=201)
+        error.call_id = "rtc_7"
+        raise error
 
     monkeypatch.setattr(service, "call", accept)
     service.answers = [500]
