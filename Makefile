@@ -19,7 +19,7 @@ help:
 	@echo "make demo    install, start the relay with the embedded stand-in for Azure, print the page to open"
 	@echo "             (make demo PORT=0: on any free port; 8080 unless given)"
 	@echo "make test    install, run every test that is quick: five minutes on two cores"
-	@echo "make browsers   drive every page in a real browser"
+	@echo "make browsers   drive every page in real browsers"
 	@echo "make network run sessions through networks that block, lose, delay and translate (needs root)"
 	@echo "make stores  run what keeps things on a real PostgreSQL and Redis"
 	@echo "make contract   ask the admin API whatever its description allows"

@@ -19,13 +19,12 @@ from relay.config import (
     QuotaSettings,
     Secret,
     Settings,
-    StoreSettings,
+    StateSettings,
     UpstreamSettings,
 )
 from relay.config_network import Advertised
 from relay.simulator.settings import SimulatorSettings
 
-_IN_MEMORY = "sqlite://"
 # What the first revision holds: rules for all, that running sessions follow at once, and tighter ones for one tenant.
 DOCUMENTS = {
     "house.yaml": """\
@@ -98,10 +97,10 @@ def demo_settings(
 ) -> Settings:
     """Return what `relay demo` runs with: free ports but for the page; one client key, one admin key.
 
-    `directory` is empty, and takes the first documents and the decision log.
+    `directory` is empty, and takes the first documents, the decision log and what is kept.
     """
-    documents, decisions = directory / "policies", directory / "decisions"
-    for place in (documents, decisions):
+    documents, decisions, state = (directory / name for name in ("policies", "decisions", "state"))
+    for place in (documents, decisions, state):
         place.mkdir()
     for name, text in DOCUMENTS.items():
         (documents / name).write_text(text, encoding="utf-8")
@@ -118,12 +117,11 @@ def demo_settings(
         decision_log=DecisionLogSettings(directory=str(decisions)),
         http=HttpSettings(host=host, port=port),
         admin=AdminSettings(host=host, port=0, key=admin_key),
-        ice=IceSettings(advertise=(Advertised(host),), hosts=(host,), udp_port=0, tcp_port=0),
+        # Firefox sends no media to a loopback address, and a machine without a network has no other.
+        ice=IceSettings(advertise=(Advertised(host), Advertised("auto")), udp_port=0, tcp_port=0),
         quotas=QuotaSettings(user_sessions=10, tenant_minutes_a_day=600, relay_tokens_a_day=1_000_000),
         # The stand-in runs in the same process: its load says nothing of the relay's.
         admission=AdmissionSettings(cpu=0, loop_lag_seconds=0, setups=0),
-        store=StoreSettings(url=Secret(_IN_MEMORY)),
+        state=StateSettings(directory=str(state)),
         log=LogSettings(level=LogLevel.WARNING),
-        # A store in memory is meant here: no warning of it.
-        origins={"store.url": "relay demo"},
     )

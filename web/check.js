@@ -64,11 +64,15 @@ export function conclusionOf({ signalling, relayOnly, ways }, suspect) {
   const detail = { open, shut };
   if (usable.length === 0) return { code: "nothing_offered", detail };
   const altered = shut.some(({ outcome }) => outcome === "altered");
-  if (open.length === 0) return { code: altered ? "altered" : "all_blocked", detail };
+  if (altered && open.length === 0) return { code: "altered", detail };
+  if (open.length === 0) return { code: shut.every(isLoopback) ? "loopback_only" : "all_blocked", detail };
   if (suspect === "service") return { code: "service_side", detail };
   if (usable[0] !== open[0]) return { code: "second_best", detail };
   return { code: suspect === "network" ? "works_now" : "all_well", detail };
 }
+
+// Firefox sends no media to these at all, and from another machine they lead nowhere.
+const isLoopback = ({ targets }) => targets.every((target) => /^(127\.|\[::1\])/.test(target));
 
 async function attempt({ carrier, server }, key, configuration, signal) {
   const servers = configuration.iceServers

@@ -114,6 +114,9 @@ export const texts = {
       all_blocked: ({ shut }) =>
         `The relay answers, but your network lets no sound through: ${listOf(shut)} ` +
         `${shut.length > 1 ? "are all" : "is"} blocked. Ask your network team to open one of them.`,
+      loopback_only: ({ shut }) =>
+        `The relay asks for sound at its own machine’s loopback address only (${listOf(shut)}). Firefox sends none there, ` +
+        "and from another machine nobody can: have the relay advertise another address (its setting ice.advertise).",
       altered: ({ shut }) =>
         `Packets get through, but the encrypted connection does not: a firewall or proxy alters ${listOf(shut)}.`,
       service_side: ({ open }) =>

@@ -200,8 +200,11 @@ async def test_another_change_of_the_network_begins_anew_with_the_gentlest_way(s
 WELL = {"signalling": {"milliseconds": 5}, "relayOnly": False}
 
 
-def way(name: str, outcome: str) -> dict[str, Any]:
-    return {"way": name, "outcome": outcome, "targets": ["192.0.2.1:8443"]}
+def way(name: str, outcome: str, *targets: str) -> dict[str, Any]:
+    return {"way": name, "outcome": outcome, "targets": targets or ["192.0.2.1:8443"]}
+
+
+HERE = ("127.0.0.1:8443", "[::1]:8443")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +213,8 @@ def way(name: str, outcome: str) -> dict[str, Any]:
         ([way("udp", "works"), way("tcp", "blocked")], {}, "", "all_well"),
         ([way("udp", "blocked"), way("tcp", "works")], {}, "", "second_best"),
         ([way("udp", "blocked"), way("tcp", "not_offered")], {}, "", "all_blocked"),
+        ([way("udp", "blocked", *HERE), way("tcp", "blocked", *HERE)], {}, "", "loopback_only"),
+        ([way("udp", "blocked", *HERE, "192.0.2.1:8443"), way("tcp", "blocked", *HERE)], {}, "", "all_blocked"),
         ([way("udp", "altered"), way("tcp", "blocked")], {}, "", "altered"),
         ([way("udp", "not_offered"), way("tcp", "not_offered")], {}, "", "nothing_offered"),
         ([way("udp", "works")], {}, "service", "service_side"),
