@@ -27,7 +27,7 @@ from relay.hang_up_list import HangUpList
 from relay.identity.opening import Identities, open_identities
 from relay.kept_calls import KeptCalls
 from relay.listeners import Served, operations_listener, operations_url, public_listener, public_url
-from relay.load import watch_load
+from relay.load import allow_all_files, watch_load
 from relay.media_host import media_host
 from relay.policies import Policies
 from relay.policy_keeping import PolicyKeeping, policy_keeping
@@ -136,6 +136,7 @@ async def serve(settings: Settings, announce: Callable[[Running], None] | None =
     `announce` is called once the relay is ready. Raises as `running` does.
     """
     configure_logging(settings.log.level, settings.log.format)
+    allow_all_files()
     stop, stop_now = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

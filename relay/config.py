@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from relay.config_identity import TokenAlgorithm, oidc_problems, role_problems
-from relay.config_network import own_port_problems
+from relay.config_network import TcpListener, own_port_problems, shared_port_problems
 from relay.config_pool import MOST_MEMBERS, PoolMember
 from relay.config_sections import (
     AdminOidcSettings,
@@ -301,7 +301,7 @@ def _contradictions(settings: Settings) -> list[str]:
     found.extend(f"cost.prices names {name} more than once" for name in sorted(set(priced)) if priced.count(name) > 1)
     found.extend([*oidc_problems(settings.origins), *role_problems(settings.admin_oidc)])
     found.extend(_network_contradictions(settings))
-    found.extend(_worker_contradictions(settings))
+    found.extend([*_worker_contradictions(settings), *_port_contradictions(settings)])
     # Judged by what was written: a file that cannot be read is one problem, not two.
     if ("http.tls_cert_file" in settings.origins) != ("http.tls_key_file" in settings.origins):
         found.append("http.tls_cert_file and http.tls_key_file belong together: set both or neither")
@@ -375,6 +375,19 @@ def _worker_contradictions(settings: Settings) -> list[str]:
         return []
     ports = {"ice.udp_port": ice.udp_port} | ({"ice.tcp_port": ice.tcp_port} if ice.tcp else {})
     return own_port_problems(workers.count, ports, ice.advertise)
+
+
+def _port_contradictions(settings: Settings) -> list[str]:
+    http, admin, ice, workers = settings.http, settings.admin, settings.ice, settings.workers
+    listeners = [
+        TcpListener("http.port", (http.host,), range(http.port, http.port + 1)),
+        TcpListener("admin.port", (admin.host,), range(admin.port, admin.port + 1)),
+    ]
+    if ice.tcp:
+        own = workers.count > 1 and workers.ports is WorkerPorts.OWN and ice.tcp_port
+        first, count = (ice.tcp_port + 1, workers.count) if own else (ice.tcp_port, 1)
+        listeners.append(TcpListener("ice.tcp_port", ice.hosts, range(first, first + count)))
+    return shared_port_problems(listeners)
 
 
 def _missing_upstream(upstream: UpstreamSettings) -> list[str]:

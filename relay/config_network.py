@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from urllib.parse import urlsplit
 
 from relay.config_values import Secret, is_address, quoted
@@ -135,6 +136,35 @@ def proxy_url(text: str) -> Secret:
     if not usable or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("is not a proxy such as http://proxy.example.com:3128")
     return Secret(text.rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class TcpListener:
+    """What accepts TCP connections: its port's setting, the hosts it binds, the ports it takes (0: any free one)."""
+
+    name: str
+    hosts: tuple[str, ...]
+    ports: range
+
+
+def shared_port_problems(listeners: Sequence[TcpListener]) -> list[str]:
+    """Which of these cannot both listen, because they would at one port of one address."""
+    found: list[str] = []
+    for one, other in combinations(listeners, 2):
+        taken = [port for port in one.ports if port and port in other.ports]
+        if taken and any(_meet(host, each) for host in one.hosts for each in other.hosts):
+            found.append(f"{one.name} and {other.name} are both TCP port {taken[0]}: give each a port of its own")
+    return found
+
+
+def _meet(host: str, other: str) -> bool:
+    """Whether two hosts are one address: the same words, or a wildcard and any literal of its family."""
+    if host == other:
+        return True
+    if not (is_address(host) and is_address(other)):
+        return False
+    one, two = ipaddress.ip_address(host), ipaddress.ip_address(other)
+    return one.version == two.version and (one == two or one.is_unspecified or two.is_unspecified)
 
 
 def own_port_problems(workers: int, ports: Mapping[str, int], advertise: tuple[Advertised, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import time
@@ -88,6 +89,17 @@ def _quota(file: Path) -> float | None:
         return None if quota == _UNLIMITED else max(int(quota) / int(period), 0.01)
     except (OSError, ValueError, ZeroDivisionError):
         return None
+
+
+def allow_all_files() -> None:
+    """Raise how many descriptors may be open to what the system lets this process have, as Go's runtime does.
+
+    The lower limit that most systems begin with is for programs that call `select`, and this one does not.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A system whose hard limit is above what it can hold refuses: then the lower one stays.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def max_files() -> int:

@@ -161,18 +161,19 @@ def versions() -> list[Check]:
 def file_limit(settings: Settings, running: tuple[int, int] | None = None) -> list[Check]:
     """Whether as many files may be open as `limits.max_sessions` sessions need.
 
-    `running` is limit and number of open files of a relay in service; else the limit of this process is judged.
+    `running` is limit and number of open files of a relay in service; else what this process may allow itself is
+    judged, as a relay does when it starts.
     """
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if running is None else running[0]
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if running is None else running[0]
     whose = "this process" if running is None else f"the running relay ({running[1]} open)"
     sessions = settings.limits.max_sessions
     least = FILES_OF_THE_RELAY + sessions * SOCKETS_CONNECTED
     enough = FILES_OF_THE_RELAY + sessions * SOCKETS_CONNECTING
-    seen = f"{soft} open files allowed to {whose}; {sessions} sessions need {least} to {enough}"
-    advice = "raise it (ulimit -n, LimitNOFILE= of systemd, --ulimit nofile= of Docker) or lower limits.max_sessions"
-    if soft == resource.RLIM_INFINITY or soft >= enough:
+    seen = f"{allowed} open files allowed to {whose}; {sessions} sessions need {least} to {enough}"
+    advice = "raise it (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile= of Docker) or lower limits.max_sessions"
+    if allowed == resource.RLIM_INFINITY or allowed >= enough:
         return [Check(CheckName.FILE_LIMIT, Status.OK, seen)]
-    return [Check(CheckName.FILE_LIMIT, Status.FAIL if soft < least else Status.WARN, seen, advice)]
+    return [Check(CheckName.FILE_LIMIT, Status.FAIL if allowed < least else Status.WARN, seen, advice)]
 
 
 def clock(server_time: datetime, seconds_under_way: float, subject: str) -> Check:

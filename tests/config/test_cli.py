@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -158,6 +159,18 @@ def test_version_tells_what_it_stands_on(capsys):
     assert {"relay", "python", "aiortc", "aioice"} <= json.loads(capsys.readouterr().out).keys()
     assert main(["version"]) == ExitCode.OK
     assert capsys.readouterr().out.startswith("relay ")
+
+
+async def test_serve_opens_as_many_files_as_the_system_lets_it(program):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        process = await program("serve", **SERVABLE, RELAY_LOG_FORMAT="json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await line_with(process, '"started"')
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    assert await stopped(process, signal.SIGTERM) == (ExitCode.OK, "")
 
 
 async def test_serve_runs_until_told_to_stop_and_logs_nothing_private(program):

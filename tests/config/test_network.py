@@ -279,3 +279,34 @@ def test_one_address_twice_is_told():
 def test_settings_without_effect_are_told(environ, named):
     [line] = contradictions(**environ)
     assert named in line
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"HTTP_PORT": "8081"}, "http.port and admin.port are both TCP port 8081"),
+        ({"HTTP_PORT": "8443"}, "http.port and ice.tcp_port are both TCP port 8443"),
+        ({"ADMIN_PORT": "8443"}, "admin.port and ice.tcp_port are both TCP port 8443"),
+        ({"HTTP_HOST": "::1", "HTTP_PORT": "8443", "ICE_HOSTS": "0.0.0.0,::"}, "http.port and ice.tcp_port"),
+        ({"HTTP_HOST": "localhost", "ADMIN_HOST": "localhost", "ADMIN_PORT": "8080"}, "http.port and admin.port"),
+        ({"WORKERS": "2", "WORKERS_PORTS": "own", "HTTP_PORT": "8445"}, "http.port and ice.tcp_port are both"),
+    ],
+)  # fmt: skip
+def test_two_listeners_at_one_port_are_told_before_one_fails_to_bind(environ, told):
+    [line] = contradictions(**environ)
+    assert line.startswith(told)
+    assert line.endswith("give each a port of its own")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HTTP_PORT": "0", "ADMIN_PORT": "0", "ICE_TCP_PORT": "0"},
+        {"HTTP_PORT": "8443", "ICE_TCP": "false"},
+        {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "8443", "ICE_HOSTS": "192.0.2.7"},
+        {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "8443", "ICE_HOSTS": "::"},
+        {"WORKERS": "2", "WORKERS_PORTS": "own", "HTTP_PORT": "8446"},
+    ],
+)
+def test_listeners_that_do_not_meet_may_have_one_number(environ):
+    load(**environ)

@@ -95,6 +95,8 @@ async def test_beside_a_running_relay_and_its_service_nothing_fails(monkeypatch)
             "RELAY_HTTP_PORT": world.url.rpartition(":")[2],
             "RELAY_ADMIN_PORT": world.relay.operations_url.rpartition(":")[2],
             "RELAY_ICE_UDP_PORT": str(media),
+            # A shell's usual limit of open files is enough for these.
+            "RELAY_LIMITS_MAX_SESSIONS": "50",
         }
         for name in list(environ):
             if name.startswith(("RELAY_TURN", "RELAY_EGRESS")):

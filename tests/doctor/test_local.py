@@ -114,7 +114,7 @@ def test_open_files_are_compared_with_the_sessions_allowed(settings, allowed, st
     few = replace(settings, limits=LimitSettings(max_sessions=100))
     assert resource.RLIM_INFINITY == -1
     assert statuses(file_limit(few, (allowed, 20))) == [status]
-    assert str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) in file_limit(few)[0].seen
+    assert str(resource.getrlimit(resource.RLIMIT_NOFILE)[1]) in file_limit(few)[0].seen
 
 
 @pytest.mark.parametrize(("off", "status"), [(0, Status.OK), (-90, Status.WARN), (90, Status.WARN), (400, Status.FAIL)])
