@@ -21,30 +21,33 @@ class ConnectProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         carrying: list[asyncio.Task[None]] = []
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            self.heads.append(head)
-            writer.write(self.answer)
-            if b" 200 " in self.answer[:20]:
-                host, _, port = head.split()[1].rpartition(":")
-                far_reader, far_writer = await asyncio.open_connection(host.strip("[]"), int(port))
-                carrying = [
-                    asyncio.create_task(_carry(reader, far_writer)),
-                    asyncio.create_task(_carry(far_reader, writer)),
-                ]
-                await asyncio.wait(carrying, return_when=asyncio.FIRST_COMPLETED)
-        for task in carrying:
-            task.cancel()
-        await asyncio.gather(*carrying, return_exceptions=True)
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.heads.append(head)
+                writer.write(self.answer)
+                if b" 200 " in self.answer[:20]:
+                    host, _, port = head.split()[1].rpartition(":")
+                    far_reader, far_writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                    carrying = [
+                        asyncio.create_task(_carry(reader, far_writer)),
+                        asyncio.create_task(_carry(far_reader, writer)),
+                    ]
+                    await asyncio.wait(carrying, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in carrying:
+                task.cancel()
+            writer.close()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    try:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+    finally:
+        writer.close()
 
 
 @contextlib.asynccontextmanager
