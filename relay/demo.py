@@ -13,6 +13,7 @@ from relay.config import (
     DecisionLogSettings,
     HttpSettings,
     IceSettings,
+    LimitSettings,
     LogLevel,
     LogSettings,
     PolicySettings,
@@ -119,6 +120,8 @@ def demo_settings(
         admin=AdminSettings(host=host, port=0, key=admin_key),
         # Firefox sends no media to a loopback address, and a machine without a network has no other.
         ice=IceSettings(advertise=(Advertised(host), Advertised("auto")), udp_port=0, tcp_port=0),
+        # Whoever stops a demo does not wait for its conversation.
+        limits=LimitSettings(drain_seconds=0),
         quotas=QuotaSettings(user_sessions=10, tenant_minutes_a_day=600, relay_tokens_a_day=1_000_000),
         # The stand-in runs in the same process: its load says nothing of the relay's.
         admission=AdmissionSettings(cpu=0, loop_lag_seconds=0, setups=0),
