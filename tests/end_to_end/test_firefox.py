@@ -22,11 +22,13 @@ from support.client_pages import (
     run_sample,
     sample_pages,
 )
+from support.coturn import coturn
 from support.firefox import FirefoxPage, firefox, own_address
 from support.service import CLIENT_KEY, SECRETS, Bench, bench, bounds
 from support.sessions import Watch, no_secret_in, watched
 
-from relay.config import IceSettings
+from relay.config import IceSettings, Secret, TurnSettings
+from relay.config_network import ice_server
 from relay.rtc.path import Transport
 
 COMING_BACK = (PAGES / "coming_back.js").read_text()
@@ -126,6 +128,20 @@ async def test_a_relay_on_loopback_alone_is_told_from_a_firewall(page):
         assert found == "loopback_only"
         assert all("ICE failed" in each for each in page.complaints)
         page.complaints.clear()
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp"])
+async def test_the_talk_page_over_a_turn_server_alone(page, tmp_path, way):
+    async with coturn(tmp_path, host=own_address()) as server:
+        turn = TurnSettings((ice_server(server.url(way)),), Secret(server.secret), 600, relay_only=True)
+        async with bench(ice=media(), turn=turn) as world:
+            await page.goto(f"{world.url}/#key={CLIENT_KEY}")
+            await page.click("#start")
+            await page.wait_for("document.querySelector('[data-speaker=model]') !== null")
+            [agent] = world.relay.registry._host._plane.endpoint._by_ufrag.values()
+            assert agent.selected.address[1] in server.relay_ports
+            await page.click("#start")
+            await page.wait_for("document.body.dataset.state === 'ended'")
 
 
 @contextlib.asynccontextmanager
