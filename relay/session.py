@@ -296,7 +296,7 @@ class Session:
     def _take_limits(self, limits: LimitRules) -> None:
         """From the next tick on; what they allow counts from the session's beginning."""
         self._clock.rules = limits
-        self._bridge.limit_rate(limits.events_per_second)
+        self._bridge.rates.limit(limits.events_per_second, time.monotonic())
 
     def _age(self) -> float:
         return asyncio.get_running_loop().time() - self._began

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from typing import Protocol
 
+from relay.core.client_rates import ClientRates, OverRate
 from relay.core.event_actions import (
     Action,
     AnswerAudio,
@@ -30,15 +31,11 @@ from relay.core.lifecycle import (
     merged,
 )
 from relay.core.policy import EffectivePolicy
-from relay.core.quota import TokenBucket
 from relay.core.turn_facts import TurnFact
 from relay.errors import EndReason
 from relay.rtc.leg import Leg, LegFault
 from relay.rtc.media_gate import MediaGate
 from relay.rtc.media_watch import MediaWatch
-
-# A client this many times over its event rate is ended; below that it is refused, and at some point answered no more.
-_FLOOD_FACTOR = 10
 
 BridgeFact = PolicyTaken | Decided | TurnFact | MediaSample
 
@@ -93,14 +90,10 @@ class Bridge:
     def __init__(self, events: EventFilter, limits: SessionLimits, listener: BridgeListener) -> None:
         self._events = events
         self._listener = listener
-        self._most_per_second = limits.events_per_second
         now = time.monotonic()
-        # Reading an event costs by its length: the bytes of many long ones would take a core for themselves.
-        self._bytes = TokenBucket(limits.client_bytes_per_second, limits.client_burst_bytes, now)
-        self._over_rate = 0
+        self.rates = ClientRates(limits, now)
         # The revision of a policy that replaced the first one and is not confirmed yet.
         self._awaited: str | None = None
-        self.limit_rate(None)
         # When the conversation last moved, in monotonic seconds: speech shows in the service's events.
         self.last_event = now
         self._legs: dict[LegName, Leg] = {}
@@ -137,12 +130,6 @@ class Bridge:
             self._run(self._events.client_returned())
         self.gate.follow()
 
-    def limit_rate(self, events_per_second: int | None) -> None:
-        """Take at most so many events of the client in a second, and never more than the relay's own limit."""
-        most = self._most_per_second
-        self._rate = most if events_per_second is None else min(events_per_second, most)
-        self._bucket = TokenBucket(self._rate, self._rate * 2, time.monotonic())
-
     def replace_policy(self, policy: EffectivePolicy) -> None:
         """Judge every event from now on by another policy, and put its text in force at the service."""
         self._awaited = policy.revision
@@ -150,8 +137,8 @@ class Bridge:
         self._look_whether_taken()
 
     def tick(self, now: float, unix: float) -> None:
-        """Once a second: deadlines, reports of both legs; a second within the rate makes up for one above it."""
-        self._over_rate = max(0, self._over_rate - self._rate)
+        """Once a second: deadlines, rates, reports of both legs."""
+        self.rates.tick()
         self._run(self._events.tick(unix))
         for leg in self._legs.values():
             leg.stream.tick(now, unix)
@@ -189,15 +176,11 @@ class Bridge:
                 self._look_whether_taken()
         elif self._may_come(len(text)):
             self._run(self._events.client_event(text))
-        else:
-            self._refuse_over_rate()
 
     def on_binary(self, leg: LegName, size: int) -> None:
         """Judge a binary message by its existence; its content is not read."""
         if leg is LegName.UPSTREAM or self._may_come(size):
             self._run(self._events.binary(leg))
-        else:
-            self._refuse_over_rate()
 
     def on_fault(self, leg: LegName, fault: LegFault, detail: str) -> None:
         """End the session with the reason that belongs to the leg's fault."""
@@ -249,18 +232,15 @@ class Bridge:
         return leg is not None and leg.send_text(text)
 
     def _may_come(self, size: int) -> bool:
-        """Whether a message of the client is within its rates, of messages and of characters."""
-        now = time.monotonic()
-        return self._bucket.take(now) and self._bytes.take(now, size)
+        """Whether a message of the client is within its rates; what is not is told, dropped, or the session's end."""
+        over = self.rates.take(size, time.monotonic())
+        if over is OverRate.TOLD:
+            self._run(self._events.client_over_rate())
+        elif over is OverRate.FLOOD:
+            self._listener.end(EndReason.CLIENT_FLOOD, "far above the event rate")
+        return over is None
 
     def _look_whether_taken(self) -> None:
         if self._awaited is not None and self._events.settled:
             self._listener.tell(PolicyTaken(self._awaited))
             self._awaited = None
-
-    def _refuse_over_rate(self) -> None:
-        self._over_rate += 1
-        if self._over_rate > self._rate * _FLOOD_FACTOR:
-            self._listener.end(EndReason.CLIENT_FLOOD, "far above the event rate")
-        elif self._over_rate <= self._rate:
-            self._run(self._events.client_over_rate())
