@@ -228,7 +228,8 @@ def test_with_the_profile_two_relays_share_a_store(name, tmp_path):
 def test_the_two_relays_have_nothing_of_each_other_but_the_store(tmp_path):
     second = started(COMPOSE, "relay-2", tmp_path).settings()
     ports = [port.removesuffix("/udp").rsplit(":", 1)[0] for port in SERVICES["relay-2"]["ports"] if "udp" in port]
-    assert [f"127.0.0.1:{str(each).rsplit(':', 1)[1]}" for each in second.ice.advertise] == ports
+    own = SERVICES["relay-2"]["networks"]["inside"]["ipv4_address"]
+    assert [str(each) for each in second.ice.advertise] == [*ports, own]
     assert not second.turn.urls
     state = {name: [v for v in SERVICES[name]["volumes"] if v.endswith(":/var/lib/relay")] for name in RELAYS}
     assert state["relay"] != state["relay-2"]
