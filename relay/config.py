@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -386,7 +387,9 @@ def _port_contradictions(settings: Settings) -> list[str]:
     if ice.tcp:
         own = workers.count > 1 and workers.ports is WorkerPorts.OWN and ice.tcp_port
         first, count = (ice.tcp_port + 1, workers.count) if own else (ice.tcp_port, 1)
-        listeners.append(TcpListener("ice.tcp_port", ice.hosts, range(first, first + count)))
+        # What a wildcard becomes by `ice.interfaces` is known when it is bound.
+        hosts = tuple(host for host in ice.hosts if not (ice.interfaces and ipaddress.ip_address(host).is_unspecified))
+        listeners.append(TcpListener("ice.tcp_port", hosts, range(first, first + count)))
     return shared_port_problems(listeners)
 
 

@@ -305,8 +305,10 @@ def test_two_listeners_at_one_port_are_told_before_one_fails_to_bind(environ, to
         {"HTTP_PORT": "8443", "ICE_TCP": "false"},
         {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "8443", "ICE_HOSTS": "192.0.2.7"},
         {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "8443", "ICE_HOSTS": "::"},
+        {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": "8443", "ICE_INTERFACES": "eth0"},
         {"WORKERS": "2", "WORKERS_PORTS": "own", "HTTP_PORT": "8446"},
     ],
 )
 def test_listeners_that_do_not_meet_may_have_one_number(environ):
-    load(**environ)
+    """Loading raises for those that meet."""
+    assert load(**environ).origins.keys() >= {"http.port"}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page
 from support.client import Client
+from support.client_pages import PAGES, until_heard
+from support.coming_back import one_call
 from support.service import CLIENT_KEY, bounds
 from support.sessions import Watch, no_secret_in, watched
 
-SCRIPT = (Path(__file__).parent / "pages" / "coming_back.js").read_text()
+SCRIPT = (PAGES / "coming_back.js").read_text()
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -36,22 +36,6 @@ async def talking(browser: Browser) -> AsyncIterator[tuple[Watch, Page]]:
 async def loaded(page: Page, watch: Watch) -> None:
     await page.goto(f"{watch.world.url}/livez")
     await page.evaluate(SCRIPT)
-
-
-async def until_heard(watch: Watch, page: Page) -> dict:
-    """Speech goes both ways; returns the page's figures."""
-    said = watch.session()["heard"]["voiced_frames"]
-    await watch.world.simulator.until(lambda state: state["sessions"][-1]["heard"]["voiced_frames"] > said + 20, 20)
-    before = await page.evaluate("figures()")
-    async with asyncio.timeout(20):
-        while (now := await page.evaluate("figures()"))["received"] < before["received"] + 25:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    return now
-
-
-def one_call(watch: Watch) -> None:
-    state = watch.world.simulator.state()
-    assert len(state["calls"]) == len(state["sessions"]) == 1
 
 
 async def test_three_restarts_in_a_row(browser):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -21,7 +20,9 @@ from support.client_pages import (
     relay_for,
     run_sample,
     sample_pages,
+    until_heard,
 )
+from support.coming_back import one_call
 from support.coturn import coturn
 from support.firefox import FirefoxPage, firefox, own_address
 from support.service import CLIENT_KEY, SECRETS, Bench, bench, bounds
@@ -158,17 +159,6 @@ async def talking(page: FirefoxPage) -> AsyncIterator[Watch]:
         yield watch
 
 
-async def until_heard(watch: Watch, page: FirefoxPage) -> dict:
-    """Speech goes both ways; returns the page's figures."""
-    said = watch.session()["heard"]["voiced_frames"]
-    await watch.world.simulator.until(lambda state: state["sessions"][-1]["heard"]["voiced_frames"] > said + 20, 20)
-    before = await page.evaluate("figures()")
-    async with asyncio.timeout(20):
-        while (now := await page.evaluate("figures()"))["received"] < before["received"] + 25:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-    return now
-
-
 async def test_three_restarts_in_a_row(page):
     async with talking(page) as watch:
         await until_heard(watch, page)
@@ -177,7 +167,7 @@ async def test_three_restarts_in_a_row(page):
             assert await page.evaluate("ask()") < 1000
             assert (await until_heard(watch, page))["state"] == "connected"
         assert len(watch.world.relay.registry._host._plane.endpoint._by_ufrag) == 1
-        assert len(watch.world.simulator.state()["calls"]) == 1
+        one_call(watch)
         assert await page.evaluate("hangUp()") == 200
         record = await watch.ended()
         assert (record.reason, record.reattached) == ("client_hung_up", 0)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from playwright.async_api import Browser, async_playwright
+
+from support import needs
 
 FLAGS = (
     "--no-sandbox",
@@ -25,13 +24,8 @@ FLAGS = (
 
 
 def require_chromium() -> str:
-    """Chromium's path; without one the test is skipped and says so, but never in CI."""
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs chromium: a skipped browser test must not look like a passed one")
-        pytest.skip("no chromium on this machine")
-    return path
+    """Chromium's path; without one the test is skipped."""
+    return needs.program("chromium")
 
 
 @contextlib.asynccontextmanager

@@ -23,6 +23,7 @@ from playwright.async_api import Page
 from relay.config import UpstreamProtocol
 from support.firefox import FirefoxPage
 from support.service import CLIENT_KEY, INSTRUCTIONS, SECRETS, Bench, bench, relay_settings
+from support.sessions import Watch
 
 END_TO_END = Path(__file__).parents[1] / "end_to_end"
 PAGES = END_TO_END / "pages"
@@ -155,27 +156,36 @@ async def run_sample(page: AnyPage, world: Bench, address: str, response_done: s
     assert world.relay.registry.live.counters() == {}
 
 
+async def until_heard(watch: Watch, page: AnyPage) -> dict:
+    """Speech goes both ways of a page with `coming_back.js`; returns its figures."""
+    said = watch.session()["heard"]["voiced_frames"]
+    await watch.world.simulator.until(lambda state: state["sessions"][-1]["heard"]["voiced_frames"] > said + 20, 20)
+    before = await page.evaluate("figures()")
+    async with asyncio.timeout(20):
+        while (now := await page.evaluate("figures()"))["received"] < before["received"] + 25:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return now
+
+
 def ga_page(origin: str, world: Bench) -> str:
     """Address of the sample that knows the GA doors."""
-    query = urlencode(
-        {
-            "secrets_url": f"{world.url}/openai/v1/realtime/client_secrets",
-            "calls_url": f"{world.url}/openai/v1/realtime/calls",
-            "api_key": CLIENT_KEY,
-            "deployment": "gpt-realtime",
-        }
+    return _page(
+        f"{origin}/ga_sample.html",
+        secrets_url=f"{world.url}/openai/v1/realtime/client_secrets",
+        calls_url=f"{world.url}/openai/v1/realtime/calls",
+        deployment="gpt-realtime",
     )
-    return f"{origin}/ga_sample.html?{query}"
 
 
 def preview_page(origin: str, world: Bench) -> str:
     """Address of the sample that knows the preview doors."""
-    query = urlencode(
-        {
-            "sessions_url": f"{world.url}/openai/realtimeapi/sessions?api-version=2025-04-01-preview",
-            "webrtc_url": f"{world.url}/v1/realtimertc",
-            "api_key": CLIENT_KEY,
-            "deployment": "gpt-4o-mini-realtime-preview",
-        }
+    return _page(
+        f"{origin}/preview_sample.html",
+        sessions_url=f"{world.url}/openai/realtimeapi/sessions?api-version=2025-04-01-preview",
+        webrtc_url=f"{world.url}/v1/realtimertc",
+        deployment="gpt-4o-mini-realtime-preview",
     )
-    return f"{origin}/preview_sample.html?{query}"
+
+
+def _page(address: str, **query: str) -> str:
+    return f"{address}?{urlencode({**query, 'api_key': CLIENT_KEY})}"

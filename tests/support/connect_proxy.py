@@ -21,6 +21,7 @@ class ConnectProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         carrying: list[asyncio.Task[None]] = []
+        writers = [writer]
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -29,25 +30,25 @@ class ConnectProxy:
                 if b" 200 " in self.answer[:20]:
                     host, _, port = head.split()[1].rpartition(":")
                     far_reader, far_writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                    writers.append(far_writer)
                     carrying = [
                         asyncio.create_task(_carry(reader, far_writer)),
                         asyncio.create_task(_carry(far_reader, writer)),
                     ]
                     await asyncio.wait(carrying, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Also when it is cancelled: from Python 3.12 on a server that is closed waits for every connection.
             for task in carrying:
                 task.cancel()
-            writer.close()
+            for each in writers:
+                each.close()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-    finally:
-        writer.close()
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
 
 
 @contextlib.asynccontextmanager

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import ipaddress
-import os
 import random
 import re
-import shutil
 import socket
 import ssl
 import time
@@ -17,13 +15,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from relay.core.turn_credentials import TurnCredential, turn_credential
+from support import needs
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "coturn" / "turnserver.conf"
 SECRET = "shared-secret-of-relay-and-turn-server"
@@ -75,13 +73,8 @@ class Coturn:
 
 
 def require_coturn() -> str:
-    """The server's path; without one the test is skipped and says so, but never in CI."""
-    path = shutil.which("turnserver")
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI needs coturn: a skipped TURN test must not look like a passed one")
-        pytest.skip("no turnserver on this machine (apt-get install coturn)")
-    return path
+    """The server's path; without one the test is skipped."""
+    return needs.program("turnserver", package="coturn")
 
 
 @contextlib.asynccontextmanager

@@ -13,16 +13,16 @@ import itertools
 import json
 import os
 import re
-import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
 from relay.rtc.advertise import local_addresses
+from support import needs
 
 _PREFERENCES = {
     # The permission is given; which device it is for, the page's script below decides.
@@ -57,26 +57,11 @@ _LISTENING = re.compile(rb"WebDriver BiDi listening on (ws://\S+)")
 _STEP_SECONDS = 0.1
 
 
-def require_firefox() -> str:
-    """Firefox's path; without one the test is skipped and says so, but never in CI."""
-    return shutil.which("firefox") or require("firefox-esr")
-
-
-def require(program: str) -> str:
-    """A program's path, or the test is skipped."""
-    path = shutil.which(program)
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs {program}: a skipped browser test must not look like a passed one")
-        pytest.skip(f"no {program} on this machine")
-    return path
-
-
 def own_address() -> str:
     """An address of this machine that is not loopback: Firefox sends no media to 127.0.0.1."""
     found = [each.host for each in local_addresses() if each.is_usable]
     if not found:
-        pytest.skip("this machine has no address but loopback, and Firefox sends no media there")
+        needs.lacking("this machine has no address but loopback, and Firefox sends no media there")
     return found[0]
 
 
@@ -141,10 +126,6 @@ class FirefoxPage:
                 await asyncio.sleep(_STEP_SECONDS)
         return found
 
-    async def screenshot(self, path: Path) -> None:
-        shot = await self._ask("browsingContext.captureScreenshot", context=self._context)
-        path.write_bytes(base64.b64decode(shot["data"]))  # noqa: ASYNC240 - a small file
-
     async def _ask(self, method: str, **params: object) -> dict[str, Any]:
         number = next(self._numbers)
         self._asked[number] = answered = asyncio.get_running_loop().create_future()
@@ -162,10 +143,9 @@ async def firefox(speech: Path) -> AsyncIterator[FirefoxPage]:
         profile = Path(directory)
         lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in _PREFERENCES.items())
         (profile / "user.js").write_text("".join(lines))
-        async with _sound_card(directory) as environment, _process(
-            require_firefox(), "--headless", "--no-remote", "--profile", directory, "--remote-debugging-port", "0",
-            env=environment,
-        ) as browser:  # fmt: skip
+        options = ("--headless", "--no-remote", "--profile", directory, "--remote-debugging-port", "0")
+        command = (needs.program("firefox-esr", "firefox"), *options)
+        async with _sound_card(directory) as environment, _process(*command, env=environment) as browser:
             address = await _listening(browser)
             async with (
                 _running(_read_away(browser)),
@@ -181,9 +161,8 @@ async def firefox(speech: Path) -> AsyncIterator[FirefoxPage]:
 @contextlib.asynccontextmanager
 async def _sound_card(directory: str) -> AsyncIterator[dict[str, str]]:
     """A PulseAudio whose loudspeaker is nowhere, as the environment that names it: no AudioContext runs without one."""
-    require("pulseaudio")
     environment = os.environ | {"HOME": directory, "XDG_RUNTIME_DIR": directory}
-    command = ("pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1")
+    command = (needs.program("pulseaudio"), "-n", "--daemonize=no", "--exit-idle-time=-1")
     modules = ("--load=module-null-sink", "--load=module-native-protocol-unix")
     async with _process(*command, *modules, env=environment) as card, _running(_read_away(card)):
         async with asyncio.timeout(20):
@@ -204,13 +183,14 @@ async def _listening(browser: asyncio.subprocess.Process) -> str:
 @contextlib.asynccontextmanager
 async def _process(*command: str, env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     quiet, told = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=told, env=env)
+    # In a group of its own: Firefox has many processes, and one that hangs must not outlive the test.
+    process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=told, env=env, start_new_session=True)
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 @contextlib.asynccontextmanager
