@@ -33,7 +33,10 @@ _FIRST_BYTES = (0, 1, 22, 64, 128, 129, 255)
 
 
 def arsenal(source: random.Random, captured: list[bytes]) -> list[tuple[str, bytes]]:
-    """Make what will be thrown, of every kind alike, so that throwing costs little."""
+    """Make what will be thrown, of every kind alike, so that throwing costs little.
+
+    In no order: in a fixed one the same kind would always come when the other end has just closed a connection.
+    """
     make: dict[str, Callable[[], bytes]] = {
         "random": lambda: bytes([source.choice(_FIRST_BYTES)]) + source.randbytes(source.randrange(1_400)),
         "empty": lambda: b"",
@@ -42,7 +45,9 @@ def arsenal(source: random.Random, captured: list[bytes]) -> list[tuple[str, byt
         "bent": lambda: _bent(source, source.choice(captured)),
         "replayed": lambda: source.choice(captured),
     }
-    return [(kind, make[kind]()) for _ in range(_ARSENAL // len(make)) for kind in make]
+    made = [(kind, make[kind]()) for _ in range(_ARSENAL // len(make)) for kind in make]
+    source.shuffle(made)
+    return made
 
 
 def _bent(source: random.Random, datagram: bytes) -> bytes:
@@ -97,16 +102,20 @@ class Stranger:
             self.thrown["udp not taken"] += 1
 
     def _throw_tcp(self, kind: str, datagram: bytes, port: int) -> None:
-        if self._frames_left == 0 and not self._plug(port):
-            return
-        self._frames_left -= 1
-        try:
-            self._plugs[-1].send(struct.pack("!H", min(len(datagram), 0xFFFF)) + datagram)
-            self.thrown[f"tcp {kind}"] += 1
-        except OSError:
-            # The other end has had enough of this one.
-            self.thrown["tcp not taken"] += 1
-            self._frames_left = 0
+        frame = struct.pack("!H", min(len(datagram), 0xFFFF)) + datagram
+        # The other end may have had enough of the connection at hand; a new one takes what is sent first.
+        for _ in range(2):
+            if self._frames_left == 0 and not self._plug(port):
+                return
+            self._frames_left -= 1
+            try:
+                self._plugs[-1].send(frame)
+            except OSError:
+                self.thrown["tcp not taken"] += 1
+                self._frames_left = 0
+            else:
+                self.thrown[f"tcp {kind}"] += 1
+                return
 
     def _plug(self, port: int) -> bool:
         """Connect anew; old connections are held open until there are too many."""
