@@ -16,5 +16,6 @@ window.pathInUse = async () => {
   const pair = stats.find(({ id }) => id === selectedCandidatePairId);
   const local = stats.find(({ id }) => id === pair.localCandidateId);
   const remote = stats.find(({ id }) => id === pair.remoteCandidateId);
-  return { state: pair.state, local: local.protocol, remote: remote.protocol, port: remote.port };
+  // Not its state: it is in progress again whenever consent is asked for.
+  return { local: local.protocol, remote: remote.protocol, port: remote.port };
 };
