@@ -7,7 +7,16 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import pytest
+
 from relay import event_loop
+
+
+@pytest.fixture(autouse=True)
+def _pythons_own_switching():
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
 
 
 def test_uvloop_serves_where_it_is_installed(monkeypatch):
@@ -50,3 +59,13 @@ def test_no_thread_is_started_while_it_runs():
     event_loop.run(main())
     assert all(threads == seen[0] for threads in seen)
     assert set(threading.enumerate()) == before
+
+
+def test_other_threads_let_go_of_the_interpreter_soon():
+    seen = []
+
+    async def main():
+        seen.append(sys.getswitchinterval())
+
+    event_loop.run(main())
+    assert seen == [pytest.approx(0.0005)]
