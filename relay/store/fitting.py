@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,10 @@ def demanded_json(what: str, value: Any, most_bytes: int) -> str:
 
 def newest_that_fit(entries: Sequence[Mapping[str, Any]], most_bytes: int) -> str:
     """A JSON list of the entries; of one that is too large the last ones that fit."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        # Nearly every list is whole, and one encoding is half the work of many.
+        if len(text := canonical_json(entries)) <= most_bytes:
+            return text
     kept: list[str] = []
     room = most_bytes
     for entry in reversed(entries):
