@@ -23,7 +23,7 @@ class Plan:
     visits: int = 3
     seconds: float = 4.0
     clicks: int = 15
-    opened: int = 20
+    opened: int = 50
     rate: float = 20.0
     waits: float = 1.0
 
