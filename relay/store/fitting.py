@@ -122,5 +122,7 @@ def _length(column: Column[str]) -> int:
 
 
 def _storable(value: str) -> str:
+    if value.isascii() and "\0" not in value:
+        return value
     # PostgreSQL keeps no NUL, and neither keeps half of a surrogate pair.
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
