@@ -31,8 +31,11 @@ class MediaLoop(asyncio.SelectorEventLoop):
         """What is readable when anything else that the loop waits for is there."""
         return self._waiting.fileno()
 
-    def wait_with(self, wait: Callable[[float], None] | None) -> None:
-        """Have `wait` wait: so many seconds (below 0: for ever), until `fileno()` or when it has called anybody."""
+    def wait_with(self, wait: Callable[[float], bool] | None) -> None:
+        """Have `wait` wait: so many seconds (below 0: for ever), until `fileno()` or when it has called anybody.
+
+        It says whether `fileno()` is readable.
+        """
         self._waiting.wait = wait
 
     def _failed(self, error: Exception) -> None:
@@ -42,14 +45,15 @@ class MediaLoop(asyncio.SelectorEventLoop):
 class _Waiting(selectors.DefaultSelector):
     def __init__(self, failed: Callable[[Exception], None]) -> None:
         super().__init__()
-        self.wait: Callable[[float], None] | None = None
+        self.wait: Callable[[float], bool] | None = None
         self._failed = failed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self.wait is None:
             return super().select(timeout)
         try:
-            self.wait(-1.0 if timeout is None else max(0.0, timeout))
+            if not self.wait(-1.0 if timeout is None else max(0.0, timeout)):
+                return []
         except Exception as error:  # noqa: BLE001 - it would end the loop
             self._failed(error)
         return super().select(0)

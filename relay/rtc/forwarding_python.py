@@ -305,6 +305,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._readers: dict[int, Reader] = {}
+        self._other: int | None = None
 
     def __len__(self) -> int:
         return len(self._readers)
@@ -332,17 +333,20 @@ class Poller:
     def follow(self, fd: int) -> None:
         """Have `wait` return when this descriptor is ready: whatever else the event loop waits for."""
         self._epoll.register(fd, select.EPOLLIN)
+        self._other = fd
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         """Wait so long (below 0: for ever) in place of the event loop, and serve each reader that is ready meanwhile.
 
-        Returns as soon as there may be something else to do. The compiled one stays for packets that need nobody else.
+        Returns as soon as there may be something else to do: True if what is followed is ready. The compiled one stays
+        for packets that need nobody else.
         """
         timeout = None if seconds < 0 else seconds
+        is_other_ready = False
         for _ in range(_ROUNDS):
             if self._epoll.closed:
-                # The last socket was closed by what it had read.
-                return
+                # The last socket was closed by what it had read: whoever waits has to look for itself.
+                return True
             served = False
             for fd, _ in self._epoll.poll(timeout, _BATCH):
                 # Asked for anew each time: a callback may have removed it.
@@ -350,9 +354,12 @@ class Poller:
                 if reader is not None:
                     served = True
                     reader.read()
+                elif fd == self._other:
+                    is_other_ready = True
             if not served:
-                return
+                break
             timeout = 0
+        return is_other_ready
 
     def close(self) -> None:
         """Free the descriptor, forget every reader."""

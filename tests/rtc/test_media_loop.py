@@ -116,15 +116,35 @@ def test_a_wait_that_fails_is_told_and_the_loop_goes_on(run):
     run(main())
 
 
+def test_media_alone_is_no_reason_to_ask_for_anything_else(run, stranger, monkeypatch):
+    async def main():
+        loop = asyncio.get_running_loop()
+        heard = loop.create_future()
+        ours = udp(lambda size, address: heard.set_result(size))
+        asked = []
+        select = type(loop._waiting).__base__.select
+        monkeypatch.setattr(type(loop._waiting).__base__, "select", lambda *given: asked.append(1) or select(*given))
+        stranger.sendto(b"\x01", ("127.0.0.1", ours.port))
+        assert await heard == 1
+        assert not asked
+        assert await asyncio.to_thread(threading.get_ident) != threading.get_ident()
+        assert asked
+        ours.close()
+
+    run(main())
+
+
 def test_a_wait_ends_for_what_it_follows():
     poller = forwarding.Poller()
     reader, writer = os.pipe()
     try:
         poller.follow(reader)
-        poller.wait(0.0)
+        assert poller.wait(0.0) is False
         threading.Timer(0.01, os.write, (writer, b"x")).start()
-        poller.wait(-1.0)
+        assert poller.wait(-1.0) is True
+        assert poller.wait(0.0) is True
         assert os.read(reader, 2) == b"x"
+        assert poller.wait(0.0) is False
         with pytest.raises(OSError, match="exists"):
             poller.follow(reader)
     finally:

@@ -116,7 +116,7 @@ static PyObject *wait_and_serve(Poller *self, double seconds) {
     double until = monotonic() + seconds;
     struct epoll_event ready[BATCH];
     /* Once there is something else to do, packets have some rounds before it. */
-    int rounds = ROUNDS, over = 0, failed = 0;
+    int rounds = ROUNDS, over = 0, followed = 0, failed = 0;
     Py_INCREF(self);
     called = 0;
     while (self->fd >= 0 && !failed && (!(over || called) || --rounds)) {
@@ -129,14 +129,16 @@ static PyObject *wait_and_serve(Poller *self, double seconds) {
         if (count <= 0) break;
         int others = 0;
         for (int at = 0; at < count; at++) others |= ready[at].data.fd == self->other;
+        followed |= others;
         over |= others;
         if (others && count == 1) break;
         failed = read_ready(self, ready, count) < 0;
         over |= seconds >= 0 && monotonic() >= until;
     }
+    /* Closed by what was read: whoever waits has to look for itself. */
+    followed |= self->fd < 0;
     Py_DECREF(self);
-    if (failed) return NULL;
-    Py_RETURN_NONE;
+    return failed ? NULL : PyBool_FromLong(followed);
 }
 
 static PyObject *poller_wait(Poller *self, PyObject *number) {
@@ -144,7 +146,12 @@ static PyObject *poller_wait(Poller *self, PyObject *number) {
     return seconds == -1 && PyErr_Occurred() ? NULL : wait_and_serve(self, seconds);
 }
 
-static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) { return wait_and_serve(self, 0); }
+static PyObject *poller_serve(Poller *self, PyObject *Py_UNUSED(nothing)) {
+    PyObject *followed = wait_and_serve(self, 0);
+    if (followed == NULL) return NULL;
+    Py_DECREF(followed);
+    Py_RETURN_NONE;
+}
 
 static PyObject *poller_fileno(Poller *self, PyObject *Py_UNUSED(nothing)) { return PyLong_FromLong(self->fd); }
 
