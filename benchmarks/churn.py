@@ -22,6 +22,8 @@ _HANG_UP_SECONDS = 0.2
 _QUIET_SECONDS = 1.0
 # How long a call stays that is opened beside others.
 _HOLD_SECONDS = 2.0
+# What comes every few seconds, as full collections of garbage did, must be seen in every turn.
+_LONGER = 3
 # The load sends what is due within a millisecond together, so that its core has room for the opener.
 _GRAIN_SECONDS = 0.001
 _CHANNEL_OF_GO = Promise(1.5)
@@ -152,7 +154,7 @@ async def _beside(stage: Stage, plan: Plan, kind: Kind, opener: OpenerProcess) -
         churn.during = lambda: opener.opening(relay.door, plan.rate, hold, through)
         groups = [quiet, decoy, churn]
         await measure(
-            stage.wire, stage.cores, groups, max(1, plan.rounds // 2), plan.seconds * 1.5,
+            stage.wire, stage.cores, groups, max(1, plan.rounds // 2), plan.seconds * _LONGER,
             settle=SETTLE_SECONDS * plan.waits,
         )  # fmt: skip
         await stage.load.close(calls)

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from relay.core.client_stats import ClientStats
 from relay.core.doors import Opened, OpenRequest
+from relay.core.kept_errors import without_frames
 from relay.core.lifecycle import (
     ClientOffered,
     Command,
@@ -220,6 +221,10 @@ class Conversation:
         finally:
             # A relay that stops waits for nobody: then this is all that is known.
             self.diary.ended(self._outcome())
+            if self.refusal is not None:
+                without_frames(self.refusal)
+            if self.opened.done() and (told := self.opened.exception()) is not None:
+                without_frames(told)
 
     async def _set_up_and_hang_up(self, host: Host) -> None:
         placing = Placing(
@@ -227,15 +232,8 @@ class Conversation:
         )
         try:
             await self._set_up(host, placing)
-        except NoRegion as refusal:
-            self._refuse(refusal, EndReason.POLICY_REGION)
-        except ApiError as refusal:
-            self._refuse(refusal)
-        except ServiceError as error:
-            self._refuse(to_api_error(error))
         except Exception as error:  # noqa: BLE001 - whatever breaks here must end this session, and be told
-            self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
-            self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
+            self._refuse_for(without_frames(error))
         if self._session is None:
             return
         await self.ending
@@ -336,6 +334,18 @@ class Conversation:
         # Whatever is under way at the service: the door need not wait for it.
         self._answer_door(self._gone())
 
+    def _refuse_for(self, error: Exception) -> None:
+        match error:
+            case NoRegion():
+                self._refuse(error, EndReason.POLICY_REGION)
+            case ApiError():
+                self._refuse(error)
+            case ServiceError():
+                self._refuse(to_api_error(error))
+            case _:
+                self._telemetry.warn("set_up_failed", session_id=self.session_id, error=type(error).__name__)
+                self._refuse(ApiError(500, ErrorCode.INTERNAL_ERROR, "The relay failed to set the session up."))
+
     def _refuse(self, refusal: ApiError, reason: EndReason = EndReason.SERVICE_REFUSED) -> None:
         """Answer the door, and end the media side if it runs; a client that was answered is told by it."""
         if not self.ending.done():
@@ -346,7 +356,7 @@ class Conversation:
 
     def _answer_door(self, refusal: ApiError) -> None:
         if not self.opened.done():
-            self.opened.set_exception(refusal)
+            self.opened.set_exception(without_frames(refusal))
             # The door may be gone already; then nobody will ask for the exception.
             self.opened.exception()
 

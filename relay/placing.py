@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from relay.core.kept_errors import without_frames
 from relay.core.lifecycle import LegName, Stage
 from relay.core.policy_rules import ResidencyRules
 from relay.diary import Diary
@@ -90,7 +91,7 @@ class Placing:
                 self._refused(member, error)
                 if self._ended() or not fails_over(error):
                     raise
-                failure = error
+                failure = without_frames(error)
         if failure is None or residency().limited:
             raise self._nowhere(residency(), wish.deployment) from None
         raise failure

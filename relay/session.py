@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import secrets
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from relay.core.event_filter import EventFilter
+from relay.core.kept_errors import without_frames
 from relay.core.lifecycle import (
     ClientOffered,
     Command,
@@ -86,12 +88,13 @@ class Session:
         self._announced: tuple[EndReason, float] | None = None
         self._upstream_ice: UpstreamIce | None = None
         self._events = EventFilter(start, _next_event_id)
-        self._bridge = Bridge(self._events, start.limits, self)
+        # What a session has knows it weakly: it lives as long as `run`.
+        self._bridge = Bridge(self._events, start.limits, weakref.proxy(self))
         self._clock = SessionClock(start.policy.limits, time.monotonic())
         self._take_limits(start.policy.limits)
-        self._client = ClientSide(plane, start.limits, self._bridge, self, awaited=start.offer is None)
+        self._client = ClientSide(plane, start.limits, self._bridge, weakref.proxy(self), awaited=start.offer is None)
         self._certificate = plane.certificate.current()
-        self._upstream = Leg(LegName.UPSTREAM, new_ssrc(), self._certificate, start.limits, self._bridge)
+        self._upstream = Leg(LegName.UPSTREAM, new_ssrc(), self._certificate, start.limits, weakref.proxy(self._bridge))
 
     def command(self, command: Command) -> None:
         """Take a command; one that comes too late is of no effect."""
@@ -145,7 +148,9 @@ class Session:
                 await self._close(reason)
             finally:
                 self._stop_ticking()
-                self._emit(Ended(reason, detail, self._bridge.counters()))
+                # Whoever hears it has us: neither shall wait for the garbage collector.
+                emit, self._emit = self._emit, _untold
+                emit(Ended(reason, detail, self._bridge.counters()))
 
     async def _live(self) -> None:
         try:
@@ -184,13 +189,13 @@ class Session:
 
     def _offer_service(self) -> tuple[UpstreamIce, str]:
         own = Credentials(remote_ufrag="")
-        leg = self._upstream
+        leg, session = self._upstream, weakref.proxy(self)
         ice = UpstreamIce(
             own.ufrag,
             own.pwd,
             leg.inlets,
             leg.dropped,
-            lambda: self.end(EndReason.SERVICE_LOST, "no consent from the service"),
+            lambda: session.end(EndReason.SERVICE_LOST, "no consent from the service"),
             egress=self._plane.egress,
         )
         fingerprint = fingerprint_of(self._certificate)
@@ -219,7 +224,7 @@ class Session:
         try:
             await asyncio.gather(*connecting)
         except StageError as error:
-            self.end(end_reason(error.leg, error.fault), str(error))
+            self.end(end_reason(error.leg, error.fault), str(without_frames(error)))
             return False
         finally:
             for task in connecting:
@@ -340,6 +345,10 @@ class SessionHost:
     def readiness(self) -> dict[str, str]:
         """Nothing: in this process a session can always be begun."""
         return {}
+
+
+def _untold(fact: Fact) -> None:
+    del fact
 
 
 def _next_event_id() -> str:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from relay.api.cors import Origins, answer_headers, preflight_headers
 from relay.api.door_names import door_of, is_door_path
+from relay.core.kept_errors import without_frames
 from relay.errors import ApiError, ErrorCode
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def errors(telemetry: DoorTelemetry) -> Middleware:
             # Whether a call at the service exists is not known: a retry could make a second one.
             message = "The relay failed to handle this request."
             error = ApiError(500, ErrorCode.INTERNAL_ERROR, message, headers={"x-should-retry": "false"})
-        return _refused(request, error, telemetry)
+        return _refused(request, without_frames(error), telemetry)
 
     return middleware
 

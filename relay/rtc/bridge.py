@@ -99,8 +99,9 @@ class Bridge:
         self._legs: dict[LegName, Leg] = {}
         # What the client's legs counted that are replaced.
         self._former = LegCounters()
-        self.gate = MediaGate(self._legs, listener.on_first_audio)
-        self.media = MediaWatch(listener.tell)
+        # A bound method would hold a listener that is given weakly.
+        self.gate = MediaGate(self._legs, lambda leg: listener.on_first_audio(leg))  # noqa: PLW0108 - see above
+        self.media = MediaWatch(lambda fact: listener.tell(fact))  # noqa: PLW0108 - see above
         self._judged: Counter[tuple[str, str, str]] = Counter()
 
     def join(self, downstream: Leg | None, upstream: Leg) -> None:

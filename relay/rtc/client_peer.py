@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -55,7 +56,7 @@ class ClientPeer:
         self, plane: MediaPlane, limits: SessionLimits, offer: str, remote: RemoteDescription, listener: PeerListener
     ) -> None:
         certificate = plane.certificate.current()
-        self.leg = Leg(LegName.DOWNSTREAM, new_ssrc(), certificate, limits, self)
+        self.leg = Leg(LegName.DOWNSTREAM, new_ssrc(), certificate, limits, weakref.proxy(self))
         self.agent = plane.endpoint.add_agent(self.leg.inlets, remote.ufrag)
         self.leg.attach(self.agent.send, remote, self._fileno)
         self._limits = limits

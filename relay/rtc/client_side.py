@@ -151,6 +151,7 @@ class ClientSide:
         if self.peer is not None:
             self._retire(self.peer)
         await asyncio.gather(*self._closing)
+        self.peer = None
 
     # --- PeerListener ------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from OpenSSL._util import ffi, lib
 from relay.core.dtls_records import packed, records
 from relay.core.rtp import DropCause
 from relay.core.sdp import Fingerprint
-from relay.rtc.packet import Datagram, SrtpContext
+from relay.rtc.packet import Datagram, SrtpContext, nowhere
 
 # Packets that may arrive out of order before they count as replayed (RFC 3711 section 3.3.2).
 REPLAY_WINDOW = 128
@@ -214,7 +214,8 @@ class DtlsSession:
         self._on_closed = _nobody
         self._end(DtlsState.CLOSED)
         self._early.clear()
-        # OpenSSL's memory goes now: what holds a session goes in circles, and waits for the garbage collector.
+        self.send_datagram, self._on_keys = nowhere, _unwanted
+        # OpenSSL's memory goes now, whoever still knows us.
         self._connection = None
         self._ssl = self._into = self._out_of = ffi.NULL
 

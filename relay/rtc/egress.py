@@ -103,6 +103,8 @@ class Egress:
             self.forget(number)
         tasks = [*self._farewells] if self._opening is None else [*self._farewells, self._opening]
         await asyncio.gather(*tasks, return_exceptions=True)
+        # What it was interrupted in knows us.
+        self._opening = None
 
     def _stop_opening(self) -> None:
         self._pending.clear()

@@ -1,4 +1,8 @@
-"""One leg: a peer connection seen from the relay, composed of ICE, DTLS, SRTP and SCTP. No RTCPeerConnection."""
+"""One leg: a peer connection seen from the relay, composed of ICE, DTLS, SRTP and SCTP. No RTCPeerConnection.
+
+What a session is made of lets go of its callbacks when it is closed. In circles it would wait for the garbage
+collector, which holds up everybody's packets for as long as it looks at all sessions.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from relay.core.sdp import RemoteDescription
 from relay.core.sdp_build import MAX_MESSAGE_BYTES
 from relay.rtc.dtls import DtlsSession
 from relay.rtc.ice_lite import Inlets
-from relay.rtc.packet import Datagram, SrtpContext
+from relay.rtc.packet import Datagram, SrtpContext, nowhere
 from relay.rtc.rtp_stream import RtpStream
 from relay.rtc.sctp import Association, ChannelCalls
 
@@ -70,7 +74,7 @@ class Leg:
         self.name = name
         self._listener = listener
         self._limits = limits
-        self._send: Callable[[Datagram], bool] = _not_yet
+        self._send: Callable[[Datagram], bool] = nowhere
         self._remote: RemoteDescription | None = None
         self.dropped: Counter[DropCause] = Counter()
         self._dtls = DtlsSession(
@@ -84,24 +88,26 @@ class Leg:
         self._channel_bytes_out = 0
         # Counted by whoever looks at the leg once a second.
         self.backpressure_seconds = self.one_way_seconds = 0
-        self.fileno: Callable[[], int | None] = lambda: None
+        self.fileno: Callable[[], int | None] = _none
         self.stream = RtpStream(ssrc, self.send_datagram, limits.packets_per_second, self.dropped)
-        self.inlets = Inlets(
-            self.stream.on_packet, self._dtls.feed, self.stream.on_rtp, self.stream.on_rtcp,
-            self.stream.forwarder, self._route,
-        )  # fmt: skip
+
+    @property
+    def inlets(self) -> Inlets:
+        """Where its datagrams go in."""
+        stream = self.stream
+        return Inlets(stream.on_packet, self._dtls.feed, stream.on_rtp, stream.on_rtcp, stream.forwarder, self._route)
 
     def attach(
         self,
         send: Callable[[Datagram], bool],
         remote: RemoteDescription,
-        fileno: Callable[[], int | None] = lambda: None,
+        fileno: Callable[[], int | None] | None = None,
     ) -> None:
         """Say how datagrams leave and whom they reach, once the peer's description is known.
 
         `fileno` tells which UDP socket they come in by now; None for another way.
         """
-        self.fileno = fileno
+        self.fileno = fileno or _none
         self._route(send)
         self._remote = remote
 
@@ -190,9 +196,12 @@ class Leg:
                 await self._association.stop()
         finally:
             self._dtls.close()
+            self._send = self.stream.send_datagram = nowhere
+            self.fileno = _none
 
     def _route(self, send: Callable[[Datagram], bool]) -> None:
-        self._send = self.stream.send_datagram = self._dtls.send_datagram = send
+        if not self._closed:
+            self._send = self.stream.send_datagram = self._dtls.send_datagram = send
 
     def _calls(self) -> ChannelCalls:
         return ChannelCalls(
@@ -222,6 +231,5 @@ class Leg:
             self._listener.on_fault(self.name, fault, detail)
 
 
-def _not_yet(datagram: Datagram) -> bool:
-    del datagram
-    return False
+def _none() -> None:
+    """No socket."""

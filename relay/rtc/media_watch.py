@@ -67,19 +67,10 @@ class MediaWatch:
             self._tell(sample)
 
     def _time_next(self, window: _Window) -> None:
-        leg, stream = window.leg, window.leg.stream
-        inner = stream.forward
-        if inner is window.timer:
-            return  # no packet came since the last time
-
-        def forward(size: int) -> None:
-            stream.forward = inner
-            inner(size)
-            window.timed(leg.fileno())
-            if leg.name is LegName.UPSTREAM:
-                self._answered()
-
-        window.timer = stream.forward = forward
+        stream = window.leg.stream
+        # Otherwise no packet came since the last time.
+        if not isinstance(stream.forward, _Timer):
+            stream.forward = _Timer(window, stream.forward, self._answered)
 
     def _answered(self) -> None:
         since, self._speech_stopped = self._speech_stopped, None
@@ -87,12 +78,28 @@ class MediaWatch:
             self._tell(AnswerBegan(seconds))
 
 
+class _Timer:
+    """Stands in for `forward` until it has sent one packet on."""
+
+    def __init__(self, window: _Window, forward: Callable[[int], None], answered: Callable[[], None]) -> None:
+        self._window = window
+        self._forward = forward
+        self._answered = answered
+
+    def __call__(self, size: int) -> None:
+        leg = self._window.leg
+        leg.stream.forward = self._forward
+        self._forward(size)
+        self._window.timed(leg.fileno())
+        if leg.name is LegName.UPSTREAM:
+            self._answered()
+
+
 class _Window:
     """One leg since it was told of last."""
 
     def __init__(self, leg: Leg) -> None:
         self.leg = leg
-        self.timer: Callable[[int], None] | None = None
         self._before = LegCounters()
         self._reported: tuple[int, int] | None = None
         self._packets = 0

@@ -365,9 +365,11 @@ class Association(RTCSctpTransport):
         super()._set_state(state)
         if state is self.State.CLOSED:
             self._over = True
-            self._repeat_alarm.cancel()
-            self._sack_alarm.cancel()
+            self._repeat_alarm.stop()
+            self._sack_alarm.stop()
             self._closed_by("association closed")
+            self._calls, self._channel = _UNHEARD, None
+            self._data_channel_queue.clear()
 
 
 class _Alarm:
@@ -391,17 +393,29 @@ class _Alarm:
             handle.cancel()
         self._handle = asyncio.get_running_loop().call_at(at, self._rings)
 
-    def cancel(self) -> None:
-        """Do not ring."""
+    def stop(self) -> None:
+        """Never ring again."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        self._ring = _silent
 
     def _rings(self) -> None:
         self._handle = None
         again = self._ring(asyncio.get_running_loop().time())
         if again is not None:
             self.set(again)
+
+
+def _silent(_now: float) -> None:
+    """Ring for nobody."""
+
+
+def _unheard(*_told: object) -> None:
+    """Tell nobody."""
+
+
+_UNHEARD = ChannelCalls(text=_unheard, binary=_unheard, opened=_unheard, closed=_unheard, fault=_unheard)
 
 
 def _at_once(step: Coroutine[object, object, None]) -> None:

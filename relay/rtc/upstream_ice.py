@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import weakref
 from collections import Counter
 from collections.abc import Callable
 
@@ -52,7 +53,7 @@ class UpstreamIce:
         self._dropped = dropped
         self._on_lost = on_lost
         self._times = times or CheckTimes()
-        self._egress = Egress(egress or EgressSettings(), self, dropped)
+        self._egress = Egress(egress or EgressSettings(), weakref.proxy(self), dropped)
         self._loop = asyncio.get_running_loop()
         self._decided: asyncio.Future[None] = self._loop.create_future()
         self._agent: ControllingAgent | None = None
@@ -110,6 +111,8 @@ class UpstreamIce:
         self._send = None
         self._inlets.route(self.send)
         await self._egress.close()
+        self._agent = None
+        self._lines.clear()
 
     # --- WayOwner ----------------------------------------------------------------------------------------------------
 

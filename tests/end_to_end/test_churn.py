@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 from collections import Counter
 
 import pytest
+from aiortc.rtcsctptransport import WEBRTC_STRING
 from support.client import Client
-from support.resources import held, nothing_left_since, resident_bytes
-from support.service import CLIENT_KEY
-from support.sessions import watched
+from support.resources import held, nothing_left_since, resident_bytes, settled
+from support.service import CLIENT_KEY, bounds
+from support.sessions import answered, started, watched
 
 from relay.conversation import Conversation
 from relay.core.ephemeral_keys import EphemeralKeys
@@ -56,10 +58,57 @@ async def test_sessions_in_sequence_leave_nothing(sessions):
             assert growth < GROWTH_BYTES, growth
 
 
+async def leaves(watch, client):
+    await client.connect()
+    client.channel.close()
+
+
+async def breaks_a_rule(watch, client):
+    await client.connect()
+    await client.peer.sctp._send(client.channel.id, WEBRTC_STRING, b"\xff")
+
+
+async def never_starts_dtls(watch, client):
+    over = asyncio.Event()
+    offer = await client.offer()
+    client.peer.getTransceivers()[0].sender.transport.start = over.wait
+    await started(client, offer)
+    await watch.ended()
+    over.set()
+
+
+async def is_refused_by_the_service(watch, client):
+    watch.world.simulator.fault(call="500")
+    await answered(client, await client.mint())
+
+
+@pytest.mark.parametrize("end", [leaves, breaks_a_rule, never_starts_dtls, is_refused_by_the_service])
+async def test_no_session_waits_for_the_garbage_collector(end):
+    """It looks at every session that runs, and holds up all their packets meanwhile; so it is to come rarely."""
+    async with watched(limits=bounds(dtls_seconds=1.0)) as watch:
+        objects_before = objects()
+        gc.disable()
+        try:
+            async with Client(watch.world.url, CLIENT_KEY, sound=False) as client:
+                await end(watch, client)
+                await watch.ended()
+            await watch.nothing_live()
+            # The last task that knows it ends a turn of the loop later.
+            left = await settled(lambda: alive() - objects_before)
+        finally:
+            gc.enable()
+        assert not left, left
+
+
 def objects():
-    """How many of each kind of thing that a session is made of are alive."""
+    """How many of each kind of thing that a session is made of are alive, when all garbage is gone."""
     gc.collect()
-    return Counter(type(each).__name__ for each in gc.get_objects() if isinstance(each, OF_A_SESSION))
+    return alive()
+
+
+def alive():
+    """The same, with what waits for the collector; what is known weakly is not counted twice."""
+    return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in OF_A_SESSION)
 
 
 def check_keys(world):

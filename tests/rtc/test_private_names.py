@@ -46,6 +46,7 @@ USED = {
     "_connection",
     "_create_ssl_context",
     "_data_channel_receive",
+    "_data_channel_queue",
     "_data_channels",
     "_from_ssl",
     "_handle_data",
@@ -119,7 +120,7 @@ async def test_sctp_transport():
     dtls = DtlsSession(lambda _: True, SharedCertificate().current(), Counter(), lambda: None)
     transport = RTCSctpTransport(dtls)
     assert (transport._data_channels, transport._outbound_stream_seq, transport._reconfig_deferred) == ({}, {}, None)
-    assert transport._advertised_rwnd == WINDOW
+    assert (transport._advertised_rwnd, list(transport._data_channel_queue)) == (WINDOW, [])
     assert (transport._local_partial_reliability, transport._local_tsn >= 0) == (True, True)
     assert (transport._remote_port, transport._remote_verification_tag, transport._last_received_tsn) == (None, 0, None)
     assert {"CLOSED", "COOKIE_WAIT", "ESTABLISHED"} <= {state.name for state in RTCSctpTransport.State}
