@@ -25,7 +25,7 @@ __all__ = ["CAN_POLL", "NAME", "Forwarder", "Poller", "Reader", "choose", "load_
 
 _LOG = logging.getLogger(__name__)
 # INTERFACE of forwarding_c/module.c: raised in both when what one asks of the other changes.
-_INTERFACE = 2
+_INTERFACE = 3
 # Without epoll (not Linux) every socket is watched by the event loop itself.
 CAN_POLL = hasattr(select, "epoll")
 

@@ -3,7 +3,7 @@
 #include "forwarding.h"
 
 /* What Python asks of this library, as a number: names, arguments and their meaning. forwarding.py has the same. */
-#define INTERFACE 2
+#define INTERFACE 3
 #define TRAILER 144 /* SRTP_MAX_TRAILER_LEN of libsrtp 2: what protecting may add */
 
 /* In the order of the enumeration in forwarding.h. */
