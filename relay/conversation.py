@@ -206,6 +206,8 @@ class Conversation:
 
     def counters(self) -> SessionCounters:
         """What was counted until now."""
+        if self._ended.done():
+            return self._ended.result().counters
         return SessionCounters() if self._session is None else self._session.counters()
 
     async def run(self, host: Host) -> None:
@@ -221,10 +223,8 @@ class Conversation:
         finally:
             # A relay that stops waits for nobody: then this is all that is known.
             self.diary.ended(self._outcome())
-            if self.refusal is not None:
-                without_frames(self.refusal)
-            if self.opened.done() and (told := self.opened.exception()) is not None:
-                without_frames(told)
+            # It tells us its facts: neither shall wait for the garbage collector.
+            self._session = None
 
     async def _set_up_and_hang_up(self, host: Host) -> None:
         placing = Placing(
@@ -260,11 +260,7 @@ class Conversation:
         self._command(ServiceAnswered(call.answer))
         # The policy may have become another one while the service was asked.
         self._look_where_it_is()
-        try:
-            await self._unless_ended(self._accepted)
-        except ApiError as refusal:
-            self._refuse(refusal)
-            return
+        await self._unless_ended(self._accepted)
         if negotiated.answer is not None and not self.opened.done():
             self.opened.set_result(Opened(self.session_id, negotiated.answer))
 

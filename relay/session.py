@@ -148,9 +148,7 @@ class Session:
                 await self._close(reason)
             finally:
                 self._stop_ticking()
-                # Whoever hears it has us: neither shall wait for the garbage collector.
-                emit, self._emit = self._emit, _untold
-                emit(Ended(reason, detail, self._bridge.counters()))
+                self._emit(Ended(reason, detail, self._bridge.counters()))
 
     async def _live(self) -> None:
         try:
@@ -345,10 +343,6 @@ class SessionHost:
     def readiness(self) -> dict[str, str]:
         """Nothing: in this process a session can always be begun."""
         return {}
-
-
-def _untold(fact: Fact) -> None:
-    del fact
 
 
 def _next_event_id() -> str:

@@ -12,9 +12,13 @@ def without_frames(error: E) -> E:
 
     Those know the session, which knows the error: all of it would wait for the garbage collector.
     """
-    found: BaseException | None = error
-    # An error that led to itself ends the chain: Python takes care of that when it raises one.
-    while found is not None:
-        found.__traceback__ = None
-        found = found.__cause__ or found.__context__
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        found = chain.pop()
+        # Two errors may each have led to the other.
+        if found is not None and id(found) not in seen:
+            seen.add(id(found))
+            found.__traceback__ = None
+            chain += (found.__cause__, found.__context__)
     return error

@@ -109,7 +109,6 @@ class UpstreamIce:
             self._timer.cancel()
         self._decided.cancel()
         self._send = None
-        self._inlets.route(self.send)
         await self._egress.close()
         self._agent = None
         self._lines.clear()

@@ -51,27 +51,17 @@ class RemoteSession:
                 self._negotiated = True
             case Ending(reason):
                 self._ending = reason
-            case Ended():
-                self._close(fact)
-                return
+            case Ended(_, _, counters):
+                self.over = True
+                self._counters = counters
         self._emit(fact)
 
     def lose(self, why: str) -> None:
         """The worker is gone: tell what it can tell no more."""
         if self.over:
             return
+        self.over = True
         if self._ending is None:
             self._ending = EndReason.WORKER_LOST
             self._emit(Ending(self._ending))
-        self._close(Ended(self._ending, why, self._counters))
-
-    def _close(self, ended: Ended) -> None:
-        self.over = True
-        self._counters = ended.counters
-        # Whoever hears it has us: neither shall wait for the garbage collector.
-        emit, self._emit = self._emit, _untold
-        emit(ended)
-
-
-def _untold(fact: Fact) -> None:
-    del fact
+        self._emit(Ended(self._ending, why, self._counters))

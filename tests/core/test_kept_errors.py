@@ -39,3 +39,9 @@ def test_neither_it_nor_what_led_to_it_keeps_its_frames():
     del session
     assert seen() is None
     assert (type(kept[0]), type(kept[0].__cause__)) == (LookupError, ValueError)
+
+
+def test_two_errors_that_led_to_each_other_are_no_endless_chain():
+    first, second = ValueError("first"), LookupError("second")
+    first.__cause__, second.__context__ = second, first
+    assert without_frames(first) is first
